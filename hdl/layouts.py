@@ -1,0 +1,162 @@
+"""What travels between the components of the unit: one structure per hand-over, each a function of the sizes.
+
+A head's description shrinks as it moves: :func:`score_head` (the sequencer gives it to the score buffer) holds a
+:func:`value_head` (given on to the weight list), which holds a :func:`result_head` (given on to the normaliser).
+"""
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+from reluctant.golden import formats
+
+from .config import UnitConfig
+
+__all__ = [
+    "group",
+    "head_stats",
+    "job",
+    "loaded_job",
+    "result_head",
+    "result_record",
+    "score_head",
+    "score_summary",
+    "value_head",
+    "value_record",
+]
+
+
+def job(config: UnitConfig) -> data.StructLayout:
+    """One step, as the host asked for it; latched whole, so registers may change while it runs.
+
+    ``slot``, ``base`` and ``n`` count rows: the step attends to ``base ... base + n - 1``; a row appended goes to
+    ``base + slot``, or with ``evict`` to the victim among ``base ... base + n - 1``.
+    """
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "n": sizes.count_bits,
+            "slot": sizes.slot_bits,
+            "base": sizes.slot_bits,
+            "beats": sizes.beats_bits,  # head dimension / lanes
+            "position": config.position_bits,  # of the token, absolute
+            "mask": config.heads,  # 1: the head does not run
+            "append": 1,
+            "attend": 1,
+            "evict": 1,  # append to the victim's slot instead of `slot`
+            "emit_context": 1,  # send int32 contexts beside the normalised output
+            "normaliser": 3,
+            "profile": sizes.profile_bits,
+            "sinks": config.position_bits,  # rows with position < sinks are never victims
+            "recent": config.position_bits,  # nor are rows with job.position - position <= recent
+            "metric": 2,
+        }
+    )
+
+
+def loaded_job(config: UnitConfig) -> data.StructLayout:
+    """A job whose packet is complete in input bank ``bank``."""
+    return data.StructLayout({"job": job(config), "bank": 1})
+
+
+def group(config: UnitConfig) -> data.StructLayout:
+    """The query heads of one KV head, whose new row (if any) is in the store."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "job": job(config),
+            "bank": 1,  # input bank that holds the queries
+            "kv": sizes.kv_bits,
+            "row": sizes.row_bits,  # kv * slots + base, the first row attended
+            "last": 1,  # of the job
+        }
+    )
+
+
+def result_head(config: UnitConfig) -> data.StructLayout:
+    """What the normaliser must know of a head."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "head": sizes.head_bits,
+            "n": sizes.count_bits,
+            "beats": sizes.beats_bits,
+            "alpha_mantissa": formats.MANTISSA_BITS,
+            "alpha_exponent": signed(formats.ALPHA_EXPONENT_BITS),
+            "normaliser": 3,
+            "emit_context": 1,
+            "profile": sizes.profile_bits,
+            "masked": 1,
+            "last": 1,  # of the job
+        }
+    )
+
+
+def value_head(config: UnitConfig) -> data.StructLayout:
+    """What the value phase must know of a head."""
+    return data.StructLayout(
+        {
+            "row": config.sizes.row_bits,
+            "group_last": 1,  # last head of its KV head: when its values are read, the rows may be overwritten
+            "result": result_head(config),
+        }
+    )
+
+
+def score_head(config: UnitConfig) -> data.StructLayout:
+    """What scoring and weighting must know of a head. A masked head brings no scores."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "theta": signed(sizes.score_bits),
+            "mode": 2,
+            "kappa_mantissa": formats.KAPPA_BITS,
+            "kappa_shift": 2,
+            "min_active": sizes.count_bits,
+            "min_mass": 32,
+            "value": value_head(config),
+        }
+    )
+
+
+def score_summary(config: UnitConfig) -> data.StructLayout:
+    """A head whose scores are all in one bank of the score buffer."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "bank": 1,
+            "active": sizes.count_bits,  # shifted scores above zero: entries 0 ... active - 1
+            "rest": sizes.count_bits,  # the others: entries slots - 1 ... slots - rest
+            "mass": sizes.mass_bits,
+            "magnitude": sizes.shifted_bits - 1,  # OR of the shifted scores above zero
+            "peak": signed(sizes.shifted_bits),  # their maximum over all rows; only built with softmax
+            "head": score_head(config),
+        }
+    )
+
+
+def head_stats(config: UnitConfig) -> data.StructLayout:
+    """What the key phase and the weights told about a head; goes out in its header."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "exponent": formats.EXPONENT_BITS,
+            "active": sizes.count_bits,
+            "mass": sizes.mass_bits,
+            "weight_sum": sizes.weight_sum_bits,
+            "null": 1,
+            "softmax": 1,
+            "fallback": 1,
+        }
+    )
+
+
+def value_record(config: UnitConfig) -> data.StructLayout:
+    """A head whose ``rows`` non-zero weights are all in the weight list."""
+    return data.StructLayout(
+        {"rows": config.sizes.count_bits, "stats": head_stats(config), "head": value_head(config)}
+    )
+
+
+def result_record(config: UnitConfig) -> data.StructLayout:
+    """A head whose contexts are on their way to the context buffer; ``zero``: there are none, all are zero."""
+    return data.StructLayout({"zero": 1, "stats": head_stats(config), "head": result_head(config)})

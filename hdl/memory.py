@@ -1,0 +1,75 @@
+"""The one place that makes memories."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+__all__ = ["Ram"]
+
+
+class Ram(wiring.Component):
+    """One write port and one read port on the same clock.
+
+    A read gives, ``latency`` cycles after ``read_addr`` was presented, the row as it was before that cycle's write.
+    Reading an address in the very cycle that writes it is not to be relied on: synthesis is told that it never
+    matters. ``read_en`` low holds the memory's own output (latency 1); the output register of latency 2 always moves.
+
+    Parameters
+    ----------
+    width
+        Bits per row.
+    depth
+        Rows; at least 1 (a memory of one row has one address bit, ignored).
+    latency
+        1, or 2 with a register behind the memory (block RAM reaches its best clock only so).
+    granularity
+        Bits written by one bit of ``write_en``; the whole row if absent.
+    init
+        First rows at power-up; zeros where absent. On an ASIC a memory starts undefined.
+
+    Members
+    -------
+    write_en, write_addr, write_data : In
+    read_en, read_addr : In
+    read_data : Out(width)
+    """
+
+    def __init__(self, *, width: int, depth: int, latency: int = 1, granularity: int | None = None, init=()):
+        if latency not in (1, 2):
+            raise ValueError(f"latency is {latency!r}: 1 or 2 is allowed")
+        self.width, self.depth, self.latency = width, max(2, depth), latency
+        self.granularity = granularity or width
+        self.init = init
+        super().__init__(
+            {
+                "write_en": In(width // self.granularity),
+                "write_addr": In(ceil_log2(self.depth)),
+                "write_data": In(width),
+                "read_en": In(1, init=1),
+                "read_addr": In(ceil_log2(self.depth)),
+                "read_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=self.init)
+        partial = self.granularity != self.width
+        write = memory.write_port(granularity=self.granularity if partial else None)
+        read = memory.read_port()
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            read.en.eq(self.read_en),
+            read.addr.eq(self.read_addr),
+        ]
+        if self.latency == 1:
+            m.d.comb += self.read_data.eq(read.data)
+        else:
+            held = Signal(self.width, reset_less=True)
+            m.d.sync += held.eq(read.data)
+            m.d.comb += self.read_data.eq(held)
+        return m
