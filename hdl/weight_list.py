@@ -1,0 +1,237 @@
+"""The non-zero weights of the heads that wait for their value phase."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from reluctant.golden import formats
+
+from . import layouts
+from .config import UnitConfig
+from .memory import Ram
+from .stream_fifo import StreamFifo
+
+__all__ = ["WeightList", "weighed_head", "weight_entry"]
+
+
+def weighed_head(config: UnitConfig) -> data.StructLayout:
+    """What is known of a head when the first of its weights is on its way."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "active": sizes.count_bits,
+            "mass": sizes.mass_bits,
+            "null": 1,
+            "softmax": 1,
+            "fallback": 1,
+            "head": layouts.value_head(config),
+        }
+    )
+
+
+def weight_entry(config: UnitConfig) -> data.StructLayout:
+    """One weight, in the order of the heads; a head without weights is one entry with neither keep nor drop."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "keep": 1,  # the weight is not zero
+            "drop": 1,  # the weight is zero: the room reserved for it is given back
+            "end": 1,  # last entry of the head
+            "row": sizes.row_bits,
+            "weight": formats.WEIGHT_BITS,
+            "exponent": formats.EXPONENT_BITS,  # of the head, meaningful at its end
+        }
+    )
+
+
+STEP = ("zero", "row", "beat", "weight", "first", "last", "final")
+"""Fields of :func:`layouts.value_row` that are known when a row is read; the others are the head's record."""
+
+
+def _part(layout: data.StructLayout, *names: str) -> data.StructLayout:
+    return data.StructLayout({name: layout.members[name] for name in names})
+
+
+class WeightList(wiring.Component):
+    """A ring of (row, weight), which replays each head once per beat of its rows.
+
+    ::
+
+        entry ─► ring ─► output queue ─┐
+        head ──► records ──────────────┴─► o
+
+    An entry can be at ``o`` 3 cycles after it came in: rows of the first pass follow the writer. A row is held back
+    only while nothing behind it tells whether it is the last of its head. ``o`` brings one entry a cycle, without a
+    bubble between passes and between heads, as far as entries are there. Every head takes ``head.result.beats >= 1``
+    passes over its rows; places are freed during the last one.
+
+    Parameters
+    ----------
+    config
+        The ring has ``1 << slot_bits`` places, so that one head always fits; ``heads`` (4) records wait.
+
+    Members
+    -------
+    head : In(stream(:func:`weighed_head`))
+        Pushed before, or with, the first entry of the head.
+    reserve : In(1)
+        Reserves one place; only while ``room`` is high.
+    room : Out(1)
+        A place is free.
+    entry : In(:func:`weight_entry`)
+        Feed-forward; each ``keep`` or ``drop`` had reserved a place.
+    o : Out(stream(:func:`layouts.value_row`)
+        A head without rows is one entry with zero, first, last and final set; its row, beat and weight mean nothing.
+        ``record`` is meaningful with final, and its rows, weight_sum and exponent are zero without.)
+    """
+
+    heads = 4
+    steps = 4
+
+    def __init__(self, config: UnitConfig):
+        self.config = config
+        sizes = config.sizes
+        self.depth = 1 << sizes.slot_bits
+        super().__init__(
+            {
+                "head": In(stream.Signature(weighed_head(config))),
+                "reserve": In(1),
+                "room": Out(1, init=1),
+                "entry": In(weight_entry(config)),
+                "o": Out(stream.Signature(layouts.value_row(config))),
+            }
+        )
+        # Places neither reserved nor in use.
+        self.space = Signal(range(self.depth + 1), init=self.depth)
+        # Ring pointers have one bit more than an address, so that full differs from empty.
+        pointer_bits = sizes.slot_bits + 1
+        self.write = Signal(pointer_bits)
+        self.read = Signal(pointer_bits)
+        self.read_next = Signal(pointer_bits, init=1)
+        # First row of the head being read.
+        self.base = Signal(pointer_bits)
+        self.base_next = Signal(pointer_bits, init=1)
+        self.beat = Signal(sizes.beat_bits)
+        self.first = Signal(init=1)
+        # Steps that the output queue can still take.
+        self.credit = Signal(range(self.steps + 1), init=self.steps)
+        self.issue = Signal()
+        self.freed = Signal()
+
+    def elaborate(self, platform):
+        m = Module()
+        sizes = self.config.sizes
+        m.submodules.ring = ring = Ram(width=sizes.row_bits + formats.WEIGHT_BITS, depth=self.depth)
+        plans = self._write(m, ring)
+        self._account(m)
+        step = self._read(m, ring, plans)
+        self._output(m, ring, step)
+        return m
+
+    def _write(self, m, ring):
+        """Append entries; with a head's end, queue its end for the reader and its sums for the record."""
+        entry, sizes = self.entry, self.config.sizes
+        m.submodules.plans = plans = StreamFifo(data.StructLayout({"end": len(self.write), "none": 1}), self.heads)
+        outcome = data.StructLayout(
+            {"rows": sizes.count_bits, "weight_sum": sizes.weight_sum_bits, "exponent": formats.EXPONENT_BITS}
+        )
+        m.submodules.outcomes = outcomes = StreamFifo(outcome, self.heads)
+        rows, rows_next = Signal(sizes.count_bits), Signal(sizes.count_bits)
+        weight_sum, sum_next = Signal(sizes.weight_sum_bits), Signal(sizes.weight_sum_bits)
+        some = Signal()
+        end = Signal.like(self.write)
+        m.d.comb += [
+            ring.write_en.eq(entry.keep),
+            ring.write_addr.eq(self.write),
+            ring.write_data.eq(Cat(entry.row, entry.weight)),
+            rows_next.eq(rows + entry.keep),
+            sum_next.eq(weight_sum + Mux(entry.keep, entry.weight, 0)),
+            end.eq(self.write + entry.keep),
+            plans.i.valid.eq(entry.end),
+            plans.i.payload.end.eq(end),
+            plans.i.payload.none.eq(~(some | entry.keep)),
+            outcomes.i.valid.eq(entry.end),
+            outcomes.i.payload.rows.eq(rows_next),
+            outcomes.i.payload.weight_sum.eq(sum_next),
+            outcomes.i.payload.exponent.eq(entry.exponent),
+        ]
+        m.d.sync += [self.write.eq(end), rows.eq(rows_next), weight_sum.eq(sum_next), some.eq(some | entry.keep)]
+        with m.If(entry.end):
+            m.d.sync += [rows.eq(0), weight_sum.eq(0), some.eq(0)]
+        return plans
+
+    def _account(self, m):
+        """Count free places; ``room`` is decided a cycle ahead and sees returned places a cycle late."""
+        m.d.sync += [
+            self.space.eq(self.space + self.freed + self.entry.drop - self.reserve),
+            self.room.eq((self.space > 1) | ((self.space == 1) & ~self.reserve)),
+        ]
+
+    def _read(self, m, ring, plans):
+        """Walk over the current head, pass by pass; returns the step that is read in this cycle."""
+        m.submodules.beats = beats = StreamFifo(self.config.sizes.beats_bits, self.heads)
+        plan, complete = plans.o.payload, plans.o.valid
+        step = Signal(_part(layouts.value_row(self.config), "zero", "beat", "first", "last", "final"))
+        here, behind, last_pass, last, final = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            beats.i.valid.eq(self.head.valid & self.head.ready),
+            beats.i.payload.eq(self.head.payload.head.result.beats),
+            here.eq(self.read != self.write),
+            behind.eq((self.read_next != self.write) | self.entry.keep),
+            last_pass.eq(self.beat + 1 == beats.o.payload),
+            last.eq(complete & (plan.none | (self.read_next == plan.end))),
+            final.eq(last & (plan.none | last_pass)),
+            self.issue.eq((self.credit != 0) & (complete | (here & behind))),
+            self.freed.eq(self.issue & last_pass & ~(complete & plan.none)),
+            plans.o.ready.eq(self.issue & final),
+            beats.o.ready.eq(self.issue & final),
+            ring.read_en.eq(here),
+            ring.read_addr.eq(self.read),
+            step.zero.eq(complete & plan.none),
+            step.beat.eq(self.beat),
+            step.first.eq(self.first),
+            step.last.eq(last),
+            step.final.eq(final),
+        ]
+        with m.If(self.issue & ~step.zero):
+            m.d.sync += [self.first.eq(last), self.read.eq(self.read_next), self.read_next.eq(self.read_next + 1)]
+            with m.If(final):
+                m.d.sync += [self.base.eq(self.read_next), self.base_next.eq(self.read_next + 1), self.beat.eq(0)]
+            with m.Elif(last):
+                m.d.sync += [
+                    self.read.eq(self.base),
+                    self.read_next.eq(self.base_next),
+                    self.beat.eq(self.beat + 1),
+                ]
+        return step
+
+    def _output(self, m, ring, step):
+        """Join what was read with its step in a queue, and the record with the final entry."""
+        m.submodules.output = output = StreamFifo(_part(layouts.value_row(self.config), *STEP), self.steps)
+        m.submodules.records = records = StreamFifo(weighed_head(self.config), self.heads)
+        wiring.connect(m, wiring.flipped(self.head), records.i)
+        outcomes = m.submodules.outcomes
+        issued = Signal()
+        held = Signal.like(step, reset_less=True)
+        m.d.sync += [issued.eq(self.issue), held.eq(step)]
+        taken = self.o.valid & self.o.ready
+        m.d.sync += self.credit.eq(self.credit + taken - self.issue)
+        queued, o = output.i.payload, self.o.payload
+        m.d.comb += [output.i.valid.eq(issued), Cat(queued.row, queued.weight).eq(ring.read_data)]
+        m.d.comb += [queued[name].eq(held[name]) for name in ("zero", "beat", "first", "last", "final")]
+        m.d.comb += [o[name].eq(output.o.payload[name]) for name in STEP]
+        m.d.comb += [
+            self.o.valid.eq(output.o.valid),
+            output.o.ready.eq(self.o.ready),
+            records.o.ready.eq(taken & o.final),
+            outcomes.o.ready.eq(taken & o.final),
+            o.record.head.eq(records.o.payload.head),
+        ]
+        stats, record, outcome = o.record.stats, records.o.payload, outcomes.o.payload
+        m.d.comb += [stats[name].eq(record[name]) for name in ("active", "mass", "null", "softmax", "fallback")]
+        with m.If(o.final):
+            # The payload must not change while a row before the final one waits.
+            m.d.comb += [
+                o.record.rows.eq(outcome.rows),
+                stats.weight_sum.eq(outcome.weight_sum),
+                stats.exponent.eq(outcome.exponent),
+            ]
