@@ -1,12 +1,11 @@
 """What a user chooses about a unit, and what follows from it."""
 
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
 import hashlib
 import json
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 
 from amaranth.utils import bits_for, ceil_log2
-
 from reluctant.golden import formats
 
 __all__ = ["ConfigError", "UnitConfig", "UnitSizes"]
@@ -176,6 +175,9 @@ class UnitSizes:
         self.beat_bits = max(1, ceil_log2(self.beats))
         self.beats_bits = bits_for(self.beats)
         """Width of a number of beats, 0...beats."""
+        self.query_depth = 2 * config.heads * self.beats
+        """Beats of queries in both input banks."""
+        self.query_bits = ceil_log2(max(2, self.query_depth))
         self.head_bits = max(1, ceil_log2(config.heads))
         self.kv_bits = max(1, ceil_log2(config.kv_heads))
         self.profile_bits = max(1, ceil_log2(config.profiles))

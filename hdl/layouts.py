@@ -6,13 +6,13 @@ A head's description shrinks as it moves: :func:`score_head` (the sequencer give
 
 from amaranth.hdl import signed
 from amaranth.lib import data
-
 from reluctant.golden import formats
 
 from .config import UnitConfig
 
 __all__ = [
     "group",
+    "head_settings",
     "head_stats",
     "job",
     "loaded_job",
@@ -22,6 +22,7 @@ __all__ = [
     "score_summary",
     "value_head",
     "value_record",
+    "value_row",
 ]
 
 
@@ -118,6 +119,15 @@ def score_head(config: UnitConfig) -> data.StructLayout:
     )
 
 
+def head_settings(config: UnitConfig) -> data.StructLayout:
+    """A head's settings, as the head table holds them."""
+    score, result = score_head(config).members, result_head(config).members
+    names = ("theta", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
+    return data.StructLayout(
+        {name: score[name] for name in names} | {name: result[name] for name in ("alpha_mantissa", "alpha_exponent")}
+    )
+
+
 def score_summary(config: UnitConfig) -> data.StructLayout:
     """A head whose scores are all in one bank of the score buffer."""
     sizes = config.sizes
@@ -152,8 +162,23 @@ def head_stats(config: UnitConfig) -> data.StructLayout:
 
 def value_record(config: UnitConfig) -> data.StructLayout:
     """A head whose ``rows`` non-zero weights are all in the weight list."""
+    return data.StructLayout({"rows": config.sizes.count_bits, "stats": head_stats(config), "head": value_head(config)})
+
+
+def value_row(config: UnitConfig) -> data.StructLayout:
+    """One row to fetch in a pass of a value phase, or (``zero``) a head without any."""
+    sizes = config.sizes
     return data.StructLayout(
-        {"rows": config.sizes.count_bits, "stats": head_stats(config), "head": value_head(config)}
+        {
+            "zero": 1,
+            "row": sizes.row_bits,  # absolute
+            "beat": sizes.beat_bits,  # number of the pass
+            "weight": formats.WEIGHT_BITS,
+            "first": 1,  # row of its pass
+            "last": 1,  # row of its pass
+            "final": 1,  # last row of the last pass
+            "record": value_record(config),  # valid with final
+        }
     )
 
 

@@ -1,0 +1,103 @@
+"""Addresses of a key phase: every slot of a head, row by row."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import UnitConfig
+
+__all__ = ["SlotWalker", "key_beat", "walk"]
+
+
+def walk(config: UnitConfig) -> data.StructLayout:
+    """A key phase: rows ``row ... row + n - 1`` of ``beats`` beats (both at least 1) against the query at ``query``."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "row": sizes.row_bits,
+            "n": sizes.count_bits,
+            "beats": sizes.beats_bits,
+            "query": sizes.query_bits,  # address of the query's first beat
+            "bank": 1,  # input bank to release behind the last beat...
+            "release": 1,  # ...if this is the job's last key phase
+        }
+    )
+
+
+def key_beat(config: UnitConfig) -> data.StructLayout:
+    """One beat of a key and of the query to fetch. ``first``, ``last`` of its row; ``final`` of the phase."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {
+            "addr": range(sizes.store_depth),
+            "query": sizes.query_bits,
+            "slot": sizes.slot_bits,
+            "first": 1,
+            "last": 1,
+            "final": 1,
+            "bank": 1,
+            "release": 1,
+        }
+    )
+
+
+class SlotWalker(wiring.Component):
+    """Walks slots 0 ... n - 1 of a head, all beats of a row before the next row.
+
+    One beat a cycle, the first one cycle after ``i`` is taken; phases follow each other without a bubble.
+
+    Members
+    -------
+    i : In(stream(walk)), taken when idle or together with the last beat of the phase before
+    o : Out(stream(key_beat))
+    """
+
+    def __init__(self, config: UnitConfig):
+        self.config = config
+        super().__init__({"i": In(stream.Signature(walk(config))), "o": Out(stream.Signature(key_beat(config)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        sizes = self.config.sizes
+        phase = Signal(walk(self.config))
+        active = Signal()
+        row = Signal(sizes.row_bits)
+        addr = Signal(range(sizes.store_depth))
+        query = Signal(sizes.query_bits)
+        slot = Signal(sizes.slot_bits)
+        beat = Signal(sizes.beats_bits)
+        last, last_row = Signal(), Signal()
+        m.d.comb += [
+            last.eq(beat + 1 == phase.beats),
+            last_row.eq(slot + 1 == phase.n),
+            self.o.valid.eq(active),
+            self.o.payload.addr.eq(addr),
+            self.o.payload.query.eq(query),
+            self.o.payload.slot.eq(slot),
+            self.o.payload.first.eq(beat == 0),
+            self.o.payload.last.eq(last),
+            self.o.payload.final.eq(last & last_row),
+            self.o.payload.bank.eq(phase.bank),
+            self.o.payload.release.eq(phase.release & last & last_row),
+            self.i.ready.eq(~active | (self.o.ready & last & last_row)),
+        ]
+        with m.If(active & self.o.ready):
+            m.d.sync += [
+                beat.eq(Mux(last, 0, beat + 1)),
+                addr.eq(Mux(last, row + 1, addr + sizes.rows)),
+                query.eq(Mux(last, phase.query, query + 1)),
+            ]
+            with m.If(last):
+                m.d.sync += [row.eq(row + 1), slot.eq(slot + 1), active.eq(~last_row)]
+        with m.If(self.i.valid & self.i.ready):
+            start = self.i.payload
+            m.d.sync += [
+                phase.eq(start),
+                active.eq(1),
+                row.eq(start.row),
+                addr.eq(start.row),
+                query.eq(start.query),
+                slot.eq(0),
+                beat.eq(0),
+            ]
+        return m
