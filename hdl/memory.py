@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Ram"]
+__all__ = ["Ram", "SinglePortRam"]
 
 
 class Ram(wiring.Component):
@@ -65,6 +65,68 @@ class Ram(wiring.Component):
             write.data.eq(self.write_data),
             read.en.eq(self.read_en),
             read.addr.eq(self.read_addr),
+        ]
+        if self.latency == 1:
+            m.d.comb += self.read_data.eq(read.data)
+        else:
+            held = Signal(self.width, reset_less=True)
+            m.d.sync += held.eq(read.data)
+            m.d.comb += self.read_data.eq(held)
+        return m
+
+
+class SinglePortRam(wiring.Component):
+    """One port: each cycle reads or writes, so that single-port SRAM (and iCE40's SPRAM) can hold it.
+
+    A write takes the cycle's read: ``read_data`` then keeps what the read before gave (at latency 1; the output
+    register of latency 2 always moves). ``read_data`` follows a read by ``latency`` cycles.
+
+    Parameters
+    ----------
+    width
+        Bits per row.
+    depth
+        Rows; at least 1 (a memory of one row has one address bit, ignored).
+    latency
+        1, or 2 with a register behind the memory.
+
+    Members
+    -------
+    write_en : In(1), write_data : In(width)
+    read_en : In(1), ignored while ``write_en`` is high
+    addr : In, of the read or the write
+    read_data : Out(width)
+
+    Raises
+    ------
+    ValueError
+        If ``latency`` is neither 1 nor 2.
+    """
+
+    def __init__(self, *, width: int, depth: int, latency: int = 1):
+        if latency not in (1, 2):
+            raise ValueError(f"latency is {latency!r}: 1 or 2 is allowed")
+        self.width, self.depth, self.latency = width, max(2, depth), latency
+        super().__init__(
+            {
+                "write_en": In(1),
+                "write_data": In(width),
+                "read_en": In(1, init=1),
+                "addr": In(ceil_log2(self.depth)),
+                "read_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=())
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.addr),
+            write.data.eq(self.write_data),
+            read.en.eq(self.read_en & ~self.write_en),
+            read.addr.eq(self.addr),
         ]
         if self.latency == 1:
             m.d.comb += self.read_data.eq(read.data)
