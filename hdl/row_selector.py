@@ -22,7 +22,7 @@ class RowSelector(wiring.Component):
                             └─► released         └─► update
 
     The arithmetic is that of :mod:`reluctant.golden.formats`. In ReLU mode the first entry is at ``o`` 10 cycles after
-    the last score of its head, if earlier heads are out of the way; 11 in hybrid mode without fallback; 18 with
+    the last score of its head, if earlier heads are out of the way; 12 in hybrid mode without fallback; 19 with
     softmax. ``o`` then brings one entry a cycle without bubbles between rows, passes and heads, as far as weights
     are there; the first pass follows the weights as they are computed, one a cycle.
 
@@ -34,8 +34,9 @@ class RowSelector(wiring.Component):
     Members
     -------
     head : In(stream(:func:`layouts.score_head`))
-        Heads in order, masked ones too; each at least 2 cycles before its first score. Four are queued. An unmasked
-        head takes one of two credits.
+        Heads in order, masked ones too; each at least 2 cycles before its first score. As many as
+        :func:`score_buffer.queued_heads` may be between their arrival and their last row. An unmasked head takes one
+        of two credits.
     score : In(:func:`score_buffer.scored`)
         The scores of the unmasked heads, in order; never stalls, heads may follow each other without a gap.
     released : Out(1)
@@ -65,11 +66,15 @@ class RowSelector(wiring.Component):
         m.submodules.buffer = buffer = ScoreBuffer(self.config)
         m.submodules.weighting = weighting = Weighting(self.config)
         m.submodules.list = weights = WeightList(self.config)
-        connect(m, flipped(self.head), buffer.head)
         connect(m, buffer.summary, weighting.summary)
-        connect(m, weighting.head, weights.head)
+        connect(m, weighting.stats, weights.stats)
         connect(m, weights.o, flipped(self.o))
         m.d.comb += [
+            self.head.ready.eq(buffer.head.ready & weights.head.ready),
+            buffer.head.valid.eq(self.head.valid & weights.head.ready),
+            buffer.head.payload.eq(self.head.payload),
+            weights.head.valid.eq(self.head.valid & buffer.head.ready),
+            weights.head.payload.eq(self.head.payload.value),
             buffer.score.eq(self.score),
             buffer.index.eq(weighting.index),
             buffer.high.eq(weighting.high),

@@ -10,7 +10,12 @@ from .config import UnitConfig
 from .memory import Ram
 from .stream_fifo import StreamFifo
 
-__all__ = ["ScoreBuffer", "score_entry", "scored"]
+__all__ = ["ScoreBuffer", "queued_heads", "score_entry", "score_summary", "scored"]
+
+
+def queued_heads(config: UnitConfig) -> int:
+    """Heads between their arrival and their last row: few in small builds, whose devices make queues of registers."""
+    return 4 if config.lanes <= 8 else 8
 
 
 def scored(config: UnitConfig) -> data.StructLayout:
@@ -28,6 +33,25 @@ def score_entry(config: UnitConfig) -> data.StructLayout:
     return data.StructLayout({"slot": sizes.slot_bits, "shifted": shifted})
 
 
+def score_summary(config: UnitConfig) -> data.StructLayout:
+    """A head whose scores are all in the buffer. Only masked and row are meaningful of a masked one."""
+    sizes = config.sizes
+    head = layouts.score_head(config).members
+    settings = ("mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass") if config.softmax else ()
+    return data.StructLayout(
+        {
+            "active": sizes.count_bits,  # shifted scores above zero
+            "rest": sizes.count_bits,  # the others; only built with softmax
+            "mass": sizes.mass_bits,  # sum of those above zero
+            "magnitude": sizes.shifted_bits - 1,  # OR of those above zero
+            "peak": signed(sizes.shifted_bits),  # maximum of all; only built with softmax
+            "masked": 1,
+            "row": sizes.row_bits,  # first row of the head
+            **{name: head[name] for name in settings},
+        }
+    )
+
+
 class ScoreBuffer(wiring.Component):
     """Shifts scores by the threshold, keeps them in one of two banks and sums up the head.
 
@@ -41,20 +65,20 @@ class ScoreBuffer(wiring.Component):
     rest <= slots`` as long as a head brings at most ``slots`` scores.
 
     ``summary`` is valid 2 cycles after the last score of its head, if no earlier summary waits; it stays until its
-    bank has been read. Masked heads pass in order, without scores and without a bank; in their summary only ``head``
-    is meaningful. A score is taken every cycle; nothing stalls. What must hold for that:
+    bank has been read. Masked heads pass in order, without scores and without a bank. A score is taken every cycle;
+    nothing stalls. What must hold for that:
 
     * a head is pushed at least two cycles before its first score, and only while fewer than two unmasked heads are
       between their push and their ``released``;
     * heads bring their scores in the order in which they were pushed.
 
-    The head queue holds ``heads`` descriptions, that of the summary included.
+    The head queue holds :func:`queued_heads` descriptions, that of the summary included.
 
     Members
     -------
     head : In(stream(:func:`layouts.score_head`))
     score : In(:func:`scored`)
-    summary : Out(stream(:func:`layouts.score_summary`))
+    summary : Out(stream(:func:`score_summary`))
         ``ready`` means that the last read of the bank is issued in this cycle.
     index : In(slot_bits), high : In(1)
         Entry of the summary's bank to read, counted from the low or from the high end. Meaningful while a summary
@@ -65,8 +89,6 @@ class ScoreBuffer(wiring.Component):
         One cycle high for every unmasked head, the cycle after its summary was taken: the bank may be written again.
     """
 
-    heads = 4
-
     def __init__(self, config: UnitConfig):
         self.config = config
         sizes = config.sizes
@@ -74,7 +96,7 @@ class ScoreBuffer(wiring.Component):
             {
                 "head": In(stream.Signature(layouts.score_head(config))),
                 "score": In(scored(config)),
-                "summary": Out(stream.Signature(layouts.score_summary(config))),
+                "summary": Out(stream.Signature(score_summary(config))),
                 "index": In(sizes.slot_bits),
                 "high": In(1),
                 "entry": Out(score_entry(config)),
@@ -193,22 +215,27 @@ class ScoreBuffer(wiring.Component):
 
     def _summarise(self, m):
         """Join the front of the head queue with its sums."""
-        m.submodules.queue = queue = StreamFifo(layouts.score_head(self.config), self.heads)
-        wiring.connect(m, wiring.flipped(self.head), queue.i)
-        summary, front = self.summary, queue.o
-        masked = front.payload.value.result.masked
-        taken = summary.valid & summary.ready
+        queued = ("masked", "row", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
+        members = self.summary.payload.shape().members
+        kept = data.StructLayout({name: members[name] for name in queued if name in members})
+        m.submodules.queue = queue = StreamFifo(kept, queued_heads(self.config))
+        head, summary, front = self.head.payload, self.summary, queue.o
+        described = {"masked": head.value.result.masked, "row": head.value.row}
         m.d.comb += [
-            summary.valid.eq(front.valid & (masked | self.done)),
-            front.ready.eq(taken),
-            summary.payload.head.eq(front.payload),
-            summary.payload.bank.eq(self.read_bank),
+            queue.i.valid.eq(self.head.valid),
+            self.head.ready.eq(queue.i.ready),
+            front.ready.eq(summary.valid & summary.ready),
+            summary.valid.eq(front.valid & (front.payload.masked | self.done)),
             summary.payload.active.eq(self.done_active),
             summary.payload.mass.eq(self.done_mass),
             summary.payload.magnitude.eq(self.done_magnitude),
         ]
+        for name in kept.members:
+            value = described[name] if name in described else head[name]
+            m.d.comb += [queue.i.payload[name].eq(value), summary.payload[name].eq(front.payload[name])]
         if self.config.softmax:
             m.d.comb += [summary.payload.rest.eq(self.done_rest), summary.payload.peak.eq(self.done_peak)]
-        m.d.sync += self.released.eq(taken & ~masked)
-        with m.If(taken & ~masked):
+        read = summary.valid & summary.ready & ~front.payload.masked
+        m.d.sync += self.released.eq(read)
+        with m.If(read):
             m.d.sync += [self.done.eq(0), self.read_bank.eq(~self.read_bank)]

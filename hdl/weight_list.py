@@ -8,24 +8,24 @@ from reluctant.golden import formats
 from . import layouts
 from .config import UnitConfig
 from .memory import Ram
+from .score_buffer import queued_heads
 from .stream_fifo import StreamFifo
 
-__all__ = ["WeightList", "weighed_head", "weight_entry"]
+__all__ = ["WeightList", "weight_entry", "weight_stats"]
 
 
-def weighed_head(config: UnitConfig) -> data.StructLayout:
+STEP = ("zero", "row", "beat", "weight", "first", "last", "final")
+"""Fields of :func:`layouts.value_row` that are known when a row is read; the others are the head's record."""
+
+
+def _part(layout: data.StructLayout, *names: str) -> data.StructLayout:
+    return data.StructLayout({name: layout.members[name] for name in names})
+
+
+def weight_stats(config: UnitConfig) -> data.StructLayout:
     """What is known of a head when the first of its weights is on its way."""
-    sizes = config.sizes
-    return data.StructLayout(
-        {
-            "active": sizes.count_bits,
-            "mass": sizes.mass_bits,
-            "null": 1,
-            "softmax": 1,
-            "fallback": 1,
-            "head": layouts.value_head(config),
-        }
-    )
+    stats = layouts.head_stats(config)
+    return _part(stats, "active", "mass", "null", "softmax", "fallback")
 
 
 def weight_entry(config: UnitConfig) -> data.StructLayout:
@@ -43,21 +43,13 @@ def weight_entry(config: UnitConfig) -> data.StructLayout:
     )
 
 
-STEP = ("zero", "row", "beat", "weight", "first", "last", "final")
-"""Fields of :func:`layouts.value_row` that are known when a row is read; the others are the head's record."""
-
-
-def _part(layout: data.StructLayout, *names: str) -> data.StructLayout:
-    return data.StructLayout({name: layout.members[name] for name in names})
-
-
 class WeightList(wiring.Component):
     """A ring of (row, weight), which replays each head once per beat of its rows.
 
     ::
 
         entry ─► ring ─► output queue ─┐
-        head ──► records ──────────────┴─► o
+        head, stats ─► record ─────────┴─► o
 
     An entry can be at ``o`` 3 cycles after it came in: rows of the first pass follow the writer. A row is held back
     only while nothing behind it tells whether it is the last of its head. ``o`` brings one entry a cycle, without a
@@ -67,12 +59,15 @@ class WeightList(wiring.Component):
     Parameters
     ----------
     config
-        The ring has ``1 << slot_bits`` places, so that one head always fits; ``heads`` (4) records wait.
+        The ring has ``1 << slot_bits`` places, so that one head always fits. :func:`queued_heads` heads are known,
+        and 4 of them (2 in a build of at most 8 lanes) may have entries.
 
     Members
     -------
-    head : In(stream(:func:`weighed_head`))
-        Pushed before, or with, the first entry of the head.
+    head : In(stream(:func:`layouts.value_head`))
+        Before its stats.
+    stats : In(stream(:func:`weight_stats`))
+        At least one cycle before the first entry of the head.
     reserve : In(1)
         Reserves one place; only while ``room`` is high.
     room : Out(1)
@@ -84,16 +79,18 @@ class WeightList(wiring.Component):
         ``record`` is meaningful with final, and its rows, weight_sum and exponent are zero without.)
     """
 
-    heads = 4
     steps = 4
 
     def __init__(self, config: UnitConfig):
         self.config = config
         sizes = config.sizes
         self.depth = 1 << sizes.slot_bits
+        self.heads = queued_heads(config)
+        self.records = self.heads // 2
         super().__init__(
             {
-                "head": In(stream.Signature(weighed_head(config))),
+                "head": In(stream.Signature(layouts.value_head(config))),
+                "stats": In(stream.Signature(weight_stats(config))),
                 "reserve": In(1),
                 "room": Out(1, init=1),
                 "entry": In(weight_entry(config)),
@@ -130,11 +127,11 @@ class WeightList(wiring.Component):
     def _write(self, m, ring):
         """Append entries; with a head's end, queue its end for the reader and its sums for the record."""
         entry, sizes = self.entry, self.config.sizes
-        m.submodules.plans = plans = StreamFifo(data.StructLayout({"end": len(self.write), "none": 1}), self.heads)
+        m.submodules.plans = plans = StreamFifo(data.StructLayout({"end": len(self.write), "none": 1}), self.records)
         outcome = data.StructLayout(
             {"rows": sizes.count_bits, "weight_sum": sizes.weight_sum_bits, "exponent": formats.EXPONENT_BITS}
         )
-        m.submodules.outcomes = outcomes = StreamFifo(outcome, self.heads)
+        m.submodules.outcomes = outcomes = StreamFifo(outcome, self.records)
         rows, rows_next = Signal(sizes.count_bits), Signal(sizes.count_bits)
         weight_sum, sum_next = Signal(sizes.weight_sum_bits), Signal(sizes.weight_sum_bits)
         some = Signal()
@@ -174,7 +171,7 @@ class WeightList(wiring.Component):
         here, behind, last_pass, last, final = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             beats.i.valid.eq(self.head.valid & self.head.ready),
-            beats.i.payload.eq(self.head.payload.head.result.beats),
+            beats.i.payload.eq(self.head.payload.result.beats),
             here.eq(self.read != self.write),
             behind.eq((self.read_next != self.write) | self.entry.keep),
             last_pass.eq(self.beat + 1 == beats.o.payload),
@@ -207,8 +204,10 @@ class WeightList(wiring.Component):
     def _output(self, m, ring, step):
         """Join what was read with its step in a queue, and the record with the final entry."""
         m.submodules.output = output = StreamFifo(_part(layouts.value_row(self.config), *STEP), self.steps)
-        m.submodules.records = records = StreamFifo(weighed_head(self.config), self.heads)
-        wiring.connect(m, wiring.flipped(self.head), records.i)
+        m.submodules.values = values = StreamFifo(layouts.value_head(self.config), self.heads)
+        m.submodules.stats = known = StreamFifo(weight_stats(self.config), self.records)
+        wiring.connect(m, wiring.flipped(self.head), values.i)
+        wiring.connect(m, wiring.flipped(self.stats), known.i)
         outcomes = m.submodules.outcomes
         issued = Signal()
         held = Signal.like(step, reset_less=True)
@@ -222,12 +221,13 @@ class WeightList(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(output.o.valid),
             output.o.ready.eq(self.o.ready),
-            records.o.ready.eq(taken & o.final),
+            values.o.ready.eq(taken & o.final),
+            known.o.ready.eq(taken & o.final),
             outcomes.o.ready.eq(taken & o.final),
-            o.record.head.eq(records.o.payload.head),
+            o.record.head.eq(values.o.payload),
         ]
-        stats, record, outcome = o.record.stats, records.o.payload, outcomes.o.payload
-        m.d.comb += [stats[name].eq(record[name]) for name in ("active", "mass", "null", "softmax", "fallback")]
+        stats, outcome = o.record.stats, outcomes.o.payload
+        m.d.comb += [stats[name].eq(known.o.payload[name]) for name in weight_stats(self.config).members]
         with m.If(o.final):
             # The payload must not change while a row before the final one waits.
             m.d.comb += [

@@ -8,12 +8,11 @@ from amaranth.lib.wiring import In, Out
 from reluctant.golden import formats
 from reluctant.golden.formats import Mode
 
-from . import layouts
 from .block_shift import BlockShift
 from .config import UnitConfig
-from .score_buffer import score_entry
+from .score_buffer import score_entry, score_summary
 from .softmax_shift import SoftmaxShift
-from .weight_list import weighed_head, weight_entry
+from .weight_list import weight_entry, weight_stats
 
 __all__ = ["Weighting", "weight_update"]
 
@@ -33,24 +32,24 @@ class Weighting(wiring.Component):
 
     ReLU heads read the low end of their bank, softmax heads both ends, low end first; one entry a cycle while the
     weight list has room, heads back to back. The first ``entry`` comes 5 cycles after the summary of a ReLU head;
-    heads of the other modes wait one cycle more for the choice between ReLU and softmax, and softmax entries take
+    heads of the other modes wait two cycles more for the choice between ReLU and softmax, and softmax entries take
     7 cycles more. The pipeline drains before and after a softmax head, so that order holds.
 
     A head falls back to softmax when its mode is hybrid and ``active < min_active`` or ``mass < min_mass``.
 
     Members
     -------
-    summary : In(stream(:func:`layouts.score_summary`))
+    summary : In(stream(:func:`score_buffer.score_summary`))
         ``ready`` rises with the last read of the head.
     index : Out(slot_bits), high : Out(1)
         What is read of the summary's bank.
-    score : In(:func:`score_entry`)
+    score : In(:func:`score_buffer.score_entry`)
         It, 2 cycles later.
-    head : Out(stream(:func:`weighed_head`))
+    stats : Out(stream(:func:`weight_list.weight_stats`))
         With the first read of the head.
     room : In(1), reserve : Out(1)
         The weight list has a place; it is taken for the entry that is read in this cycle.
-    entry : Out(:func:`weight_entry`)
+    entry : Out(:func:`weight_list.weight_entry`)
     update : Out(:func:`weight_update`)
         The same cycle as the ``entry`` of a weight that is not zero.
     """
@@ -60,18 +59,18 @@ class Weighting(wiring.Component):
         sizes = config.sizes
         super().__init__(
             {
-                "summary": In(stream.Signature(layouts.score_summary(config))),
+                "summary": In(stream.Signature(score_summary(config))),
                 "index": Out(sizes.slot_bits),
                 "high": Out(1),
                 "score": In(score_entry(config)),
-                "head": Out(stream.Signature(weighed_head(config))),
+                "stats": Out(stream.Signature(weight_stats(config))),
                 "room": In(1),
                 "reserve": Out(1),
                 "entry": Out(weight_entry(config)),
                 "update": Out(weight_update(config)),
             }
         )
-        self.masked = self.summary.payload.head.value.result.masked
+        self.masked = self.summary.payload.masked
         # The head has issued its first read.
         self.started = Signal()
         # Number of reads of this end of the bank, once the present one is issued.
@@ -107,8 +106,8 @@ class Weighting(wiring.Component):
             low_empty.eq(self.masked | (summary.payload.active == 0)),
             low_last.eq(low_empty | (self.number == summary.payload.active)),
             able.eq(summary.valid & ~self.undecided & (self.started | ~self.draining) & (self.room | ~self.reads)),
-            self.head.valid.eq(able & ~self.started),
-            self.go.eq(able & (self.started | self.head.ready)),
+            self.stats.valid.eq(able & ~self.started),
+            self.go.eq(able & (self.started | self.stats.ready)),
             self.reserve.eq(self.go & self.reads),
             summary.ready.eq(self.go & self.last),
         ]
@@ -128,20 +127,22 @@ class Weighting(wiring.Component):
                 m.d.sync += [self.index.eq(self.number), self.number.eq(self.number + 1)]
 
     def _choose(self, m):
-        """Choose between ReLU and softmax in a cycle of its own, unless the mode is ReLU; wait for the drain."""
+        """Choose between ReLU and softmax in two cycles of their own, unless the mode is ReLU; wait for the drain."""
         payload = self.summary.payload
-        head = payload.head
-        chosen, few = Signal(), Signal()
-        m.d.comb += [
-            self.undecided.eq(~chosen & ~self.masked & (head.mode != Mode.RELU)),
-            few.eq((payload.active < head.min_active) | (payload.mass < head.min_mass)),
+        compared, chosen, few_active, little_mass = Signal(), Signal(), Signal(), Signal()
+        few = few_active | little_mass
+        m.d.comb += self.undecided.eq(~chosen & ~self.masked & (payload.mode != Mode.RELU))
+        m.d.sync += [
+            few_active.eq(payload.active < payload.min_active),
+            little_mass.eq(payload.mass < payload.min_mass),
+            compared.eq(self.summary.valid & self.undecided),
         ]
-        with m.If(self.summary.valid & self.undecided):
-            softmax = (head.mode == Mode.SOFTMAX) | few
+        with m.If(compared & self.undecided):
+            softmax = (payload.mode == Mode.SOFTMAX) | few
             m.d.sync += [
                 chosen.eq(1),
                 self.softmax.eq(softmax),
-                self.fallback.eq((head.mode == Mode.HYBRID) & few),
+                self.fallback.eq((payload.mode == Mode.HYBRID) & few),
                 self.high.eq(softmax & (payload.active == 0)),
             ]
         with m.If(self.go & self.last):
@@ -156,15 +157,14 @@ class Weighting(wiring.Component):
             m.d.sync += self.softmax_path.eq(self.softmax)
 
     def _announce(self, m):
-        """Describe the head to the weight list."""
-        payload, head = self.summary.payload, self.head.payload
+        """Tell the weight list what is known of the head."""
+        payload, stats = self.summary.payload, self.stats.payload
         m.d.comb += [
-            head.active.eq(Mux(self.masked, 0, payload.active)),
-            head.mass.eq(Mux(self.masked, 0, payload.mass)),
-            head.null.eq(~self.masked & ~self.softmax & (payload.active == 0)),
-            head.softmax.eq(self.softmax),
-            head.fallback.eq(self.fallback),
-            head.head.eq(payload.head.value),
+            stats.active.eq(Mux(self.masked, 0, payload.active)),
+            stats.mass.eq(Mux(self.masked, 0, payload.mass)),
+            stats.null.eq(~self.masked & ~self.softmax & (payload.active == 0)),
+            stats.softmax.eq(self.softmax),
+            stats.fallback.eq(self.fallback),
         ]
 
     def _fetch(self, m):
@@ -177,7 +177,7 @@ class Weighting(wiring.Component):
             token[0].reads.eq(self.reserve),
             token[0].end.eq(self.go & self.last),
             token[1].eq(token[0]),
-            base[0].eq(self.summary.payload.head.value.row),
+            base[0].eq(self.summary.payload.row),
             base[1].eq(base[0]),
         ]
         return token[1], base[1], self._exponent(m)
@@ -226,16 +226,14 @@ class Weighting(wiring.Component):
         self._round(m, doubled, done, scale)
 
     def _softmax_shift(self, m):
-        """The softmax path; its constants are those of the last softmax head that started."""
+        """The softmax path; its constants are taken while a softmax head waits to start and the pipeline is empty."""
         payload = self.summary.payload
         m.submodules.softmax_shift = soft = SoftmaxShift(self.config.sizes.shifted_bits)
-        constants = [(soft.peak, payload.peak)] + [
-            (getattr(soft, name), payload.head[name]) for name in ("kappa_mantissa", "kappa_shift")
-        ]
-        for port, value in constants:
+        for name in ("peak", "kappa_mantissa", "kappa_shift"):
+            port = getattr(soft, name)
             held = Signal.like(port, reset_less=True)
-            with m.If(self.go & ~self.started & self.softmax):
-                m.d.sync += held.eq(value)
+            with m.If(self.softmax & ~self.started & ~self.draining):
+                m.d.sync += held.eq(payload[name])
             m.d.comb += port.eq(held)
         m.d.comb += soft.shifted.eq(self.score.shifted)
         return soft.doubled
