@@ -3,7 +3,6 @@
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-
 from reluctant.golden import formats
 
 from . import layouts
@@ -178,7 +177,7 @@ class AttentionCore(wiring.Component):
             events.fallbacks.eq(fetched.fallback),
             events.softmax_heads.eq(fetched.softmax),
             events.jobs.eq(starts),
-            events.output_wait.eq(idle & output_wait),
-            events.input_wait.eq(idle & ~output_wait & self.loader.waiting),
-            events.pipeline_wait.eq(idle & ~output_wait & ~self.loader.waiting),
+            events.output_wait_cycles.eq(idle & output_wait),
+            events.input_wait_cycles.eq(idle & ~output_wait & self.loader.waiting),
+            events.pipeline_wait_cycles.eq(idle & ~output_wait & ~self.loader.waiting),
         ]

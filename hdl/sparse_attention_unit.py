@@ -1,7 +1,7 @@
 """The unit, with the bus interfaces that a system connects to."""
 
 from amaranth.hdl import Module, ResetInserter
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .attention_core import AttentionCore

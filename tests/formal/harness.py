@@ -1,0 +1,96 @@
+"""Bounded model checks and proofs of components, through SymbiYosys."""
+
+import os
+from pathlib import Path
+import shutil
+import subprocess
+
+from amaranth.back import rtlil
+from amaranth.hdl import Assert, Assume, Module, Mux, Signal, Value
+from amaranth.lib import data
+
+ENGINE = "smtbmc --unroll boolector"
+
+
+def flat(payload) -> Value:
+    """Payload of a stream as plain bits."""
+    return payload.as_value() if isinstance(payload, data.View) else Value.cast(payload)
+
+
+def _tools(tmp_path: Path) -> Path:
+    """A folder with the tools of the YoWASP wheels under the names that SymbiYosys and its helpers call."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("yosys", "yosys-smtbmc", "yosys-witness", "boolector"):
+        tool = shutil.which(f"yowasp-{name}")
+        assert tool, f"yowasp-{name} is not installed"
+        (folder / name).symlink_to(tool)
+    # The first call of a YoWASP tool compiles it, and says so where an answer of the solver is expected.
+    subprocess.run([folder / "boolector", "--version"], capture_output=True, check=True)
+    return folder
+
+
+def check(tmp_path: Path, harness, inputs, *, depth: int, mode: str = "bmc"):
+    """Assert that no sequence of ``inputs`` violates an assertion of ``harness`` within ``depth`` cycles of reset.
+
+    ``mode="prove"`` shows it for every length, by induction over ``depth`` cycles.
+    """
+    text = rtlil.convert(harness, name="harness", ports=inputs, emit_src=False)
+    (tmp_path / "harness.il").write_text(text)
+    (tmp_path / "check.sby").write_text(
+        f"[options]\nmode {mode}\ndepth {depth}\nappend 0\n\n[engines]\n{ENGINE}\n\n"
+        "[script]\nread_rtlil harness.il\nprep -top harness\n\n[files]\nharness.il\n"
+    )
+    result = subprocess.run(
+        ["yowasp-sby", "-f", "check.sby"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{_tools(tmp_path)}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]
+    assert "DONE (PASS" in result.stdout, result.stdout[-3000:]
+
+
+def initial_reset(m: Module) -> Signal:
+    """High in the first cycle only; registers have their initial values then, as after reset."""
+    started = Signal()
+    m.d.sync += started.eq(1)
+    return ~started
+
+
+def hold(m: Module, stream, name: str, *, assume: bool):
+    """The stream rule: once valid, valid and payload hold until the transfer. Assumed of inputs, asserted of outputs."""
+    was = Signal(name=f"{name}_was_waiting")
+    before = Signal(len(flat(stream.payload)), name=f"{name}_before")
+    m.d.sync += [was.eq(stream.valid & ~stream.ready), before.eq(flat(stream.payload))]
+    rule = Assume if assume else Assert
+    with m.If(was):
+        m.d.comb += [rule(stream.valid), rule(flat(stream.payload) == before)]
+
+
+def same_order(m: Module, source, sink, *, width: int = 4, name: str = "order"):
+    """What leaves ``sink`` is what entered ``source``, all of it and in that order.
+
+    A free but constant number picks one transfer; it must leave as the transfer of the same number, unchanged, and
+    no transfer may leave before it entered. Returns the pick, to be made an input.
+    """
+    pick = Signal(width, name=f"{name}_pick")
+    first = Signal(width, name=f"{name}_pick_first")
+    started = Signal(name=f"{name}_started")
+    entered, left = Signal(width + 1, name=f"{name}_entered"), Signal(width + 1, name=f"{name}_left")
+    kept = Signal(len(flat(source.payload)), name=f"{name}_kept")
+    m.d.sync += [started.eq(1), first.eq(Mux(started, first, pick))]
+    with m.If(started):
+        m.d.comb += Assume(pick == first)
+    with m.If(source.valid & source.ready):
+        m.d.sync += entered.eq(entered + 1)
+        with m.If(entered == pick):
+            m.d.sync += kept.eq(flat(source.payload))
+    with m.If(sink.valid & sink.ready):
+        m.d.sync += left.eq(left + 1)
+        m.d.comb += Assert(left < entered)
+        with m.If(left == pick):
+            m.d.comb += Assert(flat(sink.payload) == kept)
+    return pick
