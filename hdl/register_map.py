@@ -29,7 +29,9 @@ class Field:
     """Bits ``low ... low + width - 1`` of a register.
 
     ``kind`` says who drives it: ``constant`` (never changes), ``status`` (hardware writes), ``storage`` (software
-    writes), ``sticky`` (hardware sets, software clears by writing 1) or ``pulse`` (software's write is an event).
+    writes), ``sticky`` (hardware sets, software clears by writing 1), ``pulse`` (an event when software writes 1) or
+    ``event`` (when it writes anything). ``checked``: hardware remembers whether the latest write had bits above the
+    field.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Field:
     reset: int
     kind: str
     signed: bool = False
+    checked: bool = False
 
     @property
     def mask(self) -> int:
@@ -314,12 +317,13 @@ def _field(node: FieldNode) -> Field:
         reset=node.get_property("reset", default=0),
         kind=_kind(node),
         signed=bool(node.get_property("is_signed", default=False)),
+        checked=bool(node.get_property("is_checked", default=False)),
     )
 
 
 def _kind(node: FieldNode) -> str:
     if node.get_property("singlepulse"):
-        return "pulse"
+        return "event" if node.get_property("swmod") else "pulse"
     if node.get_property("onwrite") is OnWriteType.woclr:
         return "sticky"
     if node.is_sw_writable:

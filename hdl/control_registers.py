@@ -1,0 +1,295 @@
+"""Control of the unit over AXI4-Lite: registers, job queue, tables, counters, interrupt."""
+
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+from . import layouts
+from .axi_lite import WORD_SHIFT, AxiLiteSignature, AxiLiteSlave
+from .config import UnitConfig
+from .gain_table import gain_table_bus
+from .head_table import head_table_bus
+from .job_check import JobCheck
+from .performance_counters import PerformanceCounters, counter_events
+from .register_block import RegisterBlock
+from .register_map import RegisterMap
+from .stream_fifo import StreamFifo
+
+__all__ = ["ControlRegisters", "slot_state"]
+
+PACKET_ERRORS = ("packet_short", "packet_long", "no_victim")
+FINISHES = ("result_done", "append_done", "dropped")
+
+
+def slot_state(config: UnitConfig) -> data.StructLayout:
+    """What is known of a slot: the mass that its row gathered, and its token's position."""
+    return data.StructLayout({"mass": config.mass_bits, "position": config.position_bits})
+
+
+class ControlRegisters(wiring.Component):
+    """The unit's control: an AXI4-Lite slave behind which are the registers of :class:`RegisterMap`.
+
+    A write to START checks the job registers (see :class:`JobCheck`) and queues the job or answers SLVERR. What answers
+    SLVERR changes nothing but an error bit: ``bad_job``, ``queue_full``, ``write_busy`` (a table while a job is queued
+    or running) or ``bad_address``. A refused read gives 0. One read and one write may be outstanding, and every
+    access ends: within 9 cycles of its handshakes if no other is under way, plus for the low half of a counter
+    ``PerformanceCounters.longest_read``, plus for a slot's state the time to ``peeked``.
+
+    Parameters
+    ----------
+    config
+        The build.
+
+    Members
+    -------
+    axi : In(AxiLiteSignature(address width of the map))
+    job : Out(stream(layouts.job(config)))
+        Jobs in order, behind a queue of ``job_queue``.
+    busy : In(1)
+        A job is running; must rise at most two cycles after ``job`` transferred it.
+    soft_reset : Out(1)
+        High for one cycle, in which nothing may move on the streams; empties the job queue.
+    errors : In(struct of packet_short, packet_long, no_victim)
+        One-cycle pulses.
+    finished : In(struct of result_done, append_done, dropped)
+        One-cycle pulses, each one job that finished; any may coincide.
+    events : In(counter_events(config))
+    head_table : Out(RegisterBus), gain_table : Out(RegisterBus)
+        To ``bus`` of a :class:`~reluctant.hdl.head_table.HeadTable` and, only with an RMS normaliser, of a
+        :class:`~reluctant.hdl.gain_table.GainTable`.
+    peek : Out(stream(row_bits)), peeked : In(stream(slot_state(config)))
+        Row ``kv * slots + slot`` and its answer, one at a time; only with statistics.
+    irq : Out(1)
+        Level: an enabled bit of IRQ_STATUS is set.
+    """
+
+    def __init__(self, config: UnitConfig):
+        self.config = config
+        self.map = RegisterMap(config)
+        self.has_gains = "GAIN" in self.map.registers
+        members = {
+            "axi": In(AxiLiteSignature(self.map.address_width)),
+            "job": Out(stream.Signature(layouts.job(config))),
+            "busy": In(1),
+            "soft_reset": Out(1),
+            "errors": In(data.StructLayout(dict.fromkeys(PACKET_ERRORS, 1))),
+            "finished": In(data.StructLayout(dict.fromkeys(FINISHES, 1))),
+            "events": In(counter_events(config)),
+            "head_table": Out(head_table_bus(config)),
+            "irq": Out(1),
+        }
+        if self.has_gains:
+            members["gain_table"] = Out(gain_table_bus(config))
+        if config.statistics:
+            members["peek"] = Out(stream.Signature(config.sizes.row_bits))
+            members["peeked"] = In(stream.Signature(slot_state(config)))
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.slave = slave = AxiLiteSlave(self.map.address_width)
+        m.submodules.block = block = RegisterBlock(self.map)
+        m.submodules.counters = counters = PerformanceCounters(self.config)
+        connect(m, flipped(self.axi), slave.axi)
+        bus = slave.bus
+        bad, full = self._jobs(m, block)
+        working = self._status(m, block)
+        errors = self._errors(m, block)
+        target = self._decode(m, bus, block, counters)
+
+        result, error = Signal(32, reset_less=True), Signal()
+        m.d.comb += [
+            bus.error.eq(error),
+            bus.read_data.eq(result),
+            block.data.eq(bus.data),
+            block.strobe.eq(bus.strobe),
+            counters.events.eq(self.events),
+            counters.clear.eq(block.pulses.COUNTERS_CLEAR.clear),
+        ]
+        with m.FSM(name="access"):
+            with m.State("DECODE"), m.If(bus.request):
+                m.next = "ACT"
+            with m.State("ACT"):
+                m.d.sync += error.eq(0)
+                m.next = "DONE"
+                with m.If(~bus.write):
+                    m.d.sync += result.eq(0)
+                with m.If(~target.allowed):
+                    m.d.comb += errors.bad_address.eq(1)
+                    m.d.sync += error.eq(1)
+                with m.Elif(target.table & working):
+                    m.d.comb += errors.write_busy.eq(1)
+                    m.d.sync += error.eq(1)
+                with m.Elif(target.block):
+                    self._access_block(m, bus, block, bad, full, errors, result, error)
+                with m.Elif(target.counter):
+                    m.d.comb += counters.start.eq(~target.high)
+                    m.d.sync += result.eq(counters.high)
+                    with m.If(~target.high):
+                        m.next = "COUNTER"
+                with m.Elif(target.head | target.gain):
+                    m.next = "TABLE"
+                if self.config.statistics:
+                    with m.Else():
+                        m.next = "PEEK"
+            with m.State("COUNTER"), m.If(counters.done):
+                m.d.sync += result.eq(counters.low)
+                m.next = "DONE"
+            with m.State("TABLE"):
+                self._access_tables(m, bus, target, errors, result, error)
+            if self.config.statistics:
+                self._peek_states(m, bus, target, result)
+            with m.State("DONE"):
+                m.d.comb += bus.done.eq(1)
+                m.next = "DECODE"
+        return m
+
+    def _jobs(self, m: Module, block):
+        """Job registers to job queue. Returns whether the job is bad (2 cycles behind), and whether the queue is full.
+
+        The write of a job register and START are separate accesses, at least 5 cycles apart: the check is over.
+        """
+        config = self.config
+        m.submodules.check = check = JobCheck(config, block.values.shape())
+        queue = StreamFifo(layouts.job(config), config.job_queue)
+        reset = Signal()
+        m.submodules.queue = ResetInserter(reset)(queue)
+        m.d.sync += reset.eq(block.pulses.CONTROL.soft_reset)
+        connect(m, queue.o, flipped(self.job))
+        m.d.comb += [
+            self.soft_reset.eq(reset),
+            check.values.eq(block.values),
+            check.misfit.eq(block.misfit),
+            queue.i.payload.eq(check.job),
+            queue.i.valid.eq(block.pulses.START.start & ~check.bad),
+            block.status.STATUS.queued.eq(queue.level),
+            block.status.STATUS.room.eq(config.job_queue - queue.level),
+        ]
+        return check.bad, ~queue.i.ready
+
+    def _status(self, m: Module, block):
+        """Busy, interrupts and jobs done. Returns whether a job is queued or running."""
+        working, left, gone = Signal(), Signal(), Signal()
+        m.d.sync += [left.eq(self.job.valid), gone.eq(left)]
+        m.d.comb += [working.eq(self.busy | self.job.valid | left | gone), block.status.STATUS.busy.eq(working)]
+
+        count, jobs_done, irq = Signal(2), Signal(32), Signal()
+        finished = self.finished.as_value()
+        m.d.sync += [
+            count.eq(sum(finished)),
+            jobs_done.eq(jobs_done + count),
+            irq.eq((block.sticky.IRQ_STATUS.as_value() & block.values.IRQ_ENABLE.as_value()).any()),
+        ]
+        m.d.comb += [
+            block.status.JOBS_DONE.value.eq(jobs_done),
+            block.sets.IRQ_STATUS.job_done.eq(count.any()),
+            block.sets.IRQ_STATUS.error.eq(block.sets.ERROR.as_value().any()),
+            self.irq.eq(irq),
+        ]
+        return working
+
+    def _errors(self, m: Module, block):
+        """Error pulses into the sticky bits. Returns the pulses that accesses raise."""
+        names = [name for name in self.map.fields("ERROR") if name not in PACKET_ERRORS]
+        raised = Signal(data.StructLayout(dict.fromkeys(names, 1)), name="raised")
+        for name in PACKET_ERRORS:
+            m.d.comb += block.sets.ERROR[name].eq(self.errors[name])
+        for name in names:
+            m.d.comb += block.sets.ERROR[name].eq(raised[name])
+        return raised
+
+    def _decode(self, m: Module, bus, block, counters):
+        """What the access is for: flags, registered in the cycle before they are used."""
+        kinds = ("allowed", "block", "counter", "high", "table", "head", "gain", "position")
+        target, now = (Signal(data.StructLayout(dict.fromkeys(kinds, 1)), name=name) for name in ("target", "now"))
+        m.d.sync += target.eq(now)
+        window_bits = ceil_log2(self.map.window) - WORD_SHIFT
+        offset, window = bus.addr[:window_bits], bus.addr[window_bits:]
+        m.d.comb += block.addr.eq(bus.addr)
+        with m.Switch(window):
+            with m.Case(0):
+                self._decode_registers(m, bus, block, counters, offset, now)
+            with m.Case(1):
+                head = self.map.register("HEAD_TABLE.THETA")
+                words = [r.address for r in self.map.registers.values() if r.name.startswith("HEAD_TABLE.")]
+                stride = head.strides[-1] >> WORD_SHIFT
+                used = (max(words) - head.address >> WORD_SHIFT) + 1
+                word = offset[: ceil_log2(stride)]
+                m.d.comb += [
+                    now.allowed.eq((offset < head.count * stride) & (word < used)),
+                    Cat(now.table, now.head).eq(0b11),
+                ]
+            if self.has_gains:
+                with m.Case(2):
+                    allowed = offset < self.map.register("GAIN").count
+                    m.d.comb += [now.allowed.eq(allowed), Cat(now.table, now.gain).eq(0b11)]
+            if self.config.statistics:
+                with m.Case(3, 4):
+                    allowed = ~bus.write & (offset < self.config.sizes.rows)
+                    m.d.comb += [now.allowed.eq(allowed), now.table.eq(1), now.position.eq(window == 4)]
+        return target
+
+    def _decode_registers(self, m: Module, bus, block, counters, offset, now):
+        """Registers and counters share the first window."""
+        low = offset[: block.addr.shape().width]
+        high = offset[block.addr.shape().width :]
+        assert self.map.address(f"{self.map.counters[0]}.LO") >> WORD_SHIFT == 1 << len(low), (
+            "counters follow registers"
+        )
+        with m.If(high == 0):
+            access = (bus.write & block.writable) | (~bus.write & block.readable)
+            m.d.comb += [now.block.eq(1), now.allowed.eq(access)]
+        with m.Elif(high == 1):
+            m.d.comb += [
+                now.counter.eq(1),
+                now.high.eq(low[0]),
+                now.allowed.eq(~bus.write & (low < 2 * len(self.map.counters))),
+            ]
+        m.d.comb += counters.index.eq(low[1:])
+
+    def _access_block(self, m: Module, bus, block, bad, full, errors, result, error):
+        """A register is read or written, in this cycle."""
+        with m.If(bus.write):
+            m.d.comb += block.write.eq(1)
+        with m.Else():
+            m.d.sync += result.eq(block.word)
+        with m.If(block.pulses.START.start):
+            m.d.comb += [errors.bad_job.eq(bad), errors.queue_full.eq(~bad & full)]
+            m.d.sync += error.eq(bad | full)
+
+    def _access_tables(self, m: Module, bus, target, errors, result, error):
+        """The access goes on to a table, and takes its answer."""
+        tables = [(self.head_table, target.head)]
+        if self.has_gains:
+            tables.append((self.gain_table, target.gain))
+        for table, chosen in tables:
+            m.d.comb += [
+                table.write.eq(bus.write),
+                table.addr.eq(bus.addr),
+                table.data.eq(bus.data),
+                table.strobe.eq(bus.strobe),
+                table.request.eq(chosen),
+            ]
+            with m.If(chosen & table.done):
+                m.d.comb += errors.bad_job.eq(table.error)
+                m.d.sync += error.eq(table.error)
+                with m.If(~bus.write):
+                    m.d.sync += result.eq(table.read_data)
+                m.next = "DONE"
+
+    def _peek_states(self, m: Module, bus, target, result):
+        """A slot's mass or position is asked for, and taken."""
+        state = self.peeked.payload
+        with m.State("PEEK"):
+            m.d.comb += [self.peek.valid.eq(1), self.peek.payload.eq(bus.addr)]
+            with m.If(self.peek.ready):
+                m.next = "PEEKED"
+        with m.State("PEEKED"):
+            m.d.comb += self.peeked.ready.eq(1)
+            with m.If(self.peeked.valid):
+                with m.If(target.position):
+                    m.d.sync += result.eq(state.position)
+                with m.Else():
+                    m.d.sync += result.eq(state.mass)
+                m.next = "DONE"
