@@ -9,12 +9,17 @@
 Structured payloads are sent as dictionaries (fields left out are zero) and received as dictionaries of integers.
 """
 
+import gc
 import random
+import re
+import warnings
 
+import pytest
+from amaranth.hdl import UnusedElaboratable
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-__all__ = ["Stalls", "plain", "receive", "run", "run_cycles", "send"]
+__all__ = ["Stalls", "plain", "receive", "refuses", "run", "run_cycles", "send", "wait"]
 
 
 class Stalls:
@@ -40,6 +45,21 @@ def plain(value):
     return value
 
 
+def refuses(make, message: str, error: type[Exception] = ValueError):
+    """``make()`` must raise ``error`` with exactly this message; a half-made component is forgotten in silence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        with pytest.raises(error, match=f"^{re.escape(message)}$"):
+            make()
+        gc.collect()
+
+
+async def wait(ctx, cycles: int):
+    """Let ``cycles`` clock edges pass (``ctx.tick().repeat`` warns when a failing test abandons it)."""
+    for _ in range(cycles):
+        await ctx.tick()
+
+
 async def send(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
     """Send ``payloads`` in order, with random gaps between them; valid and payload hold until the transfer.
 
@@ -48,11 +68,12 @@ async def send(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
     """
     stalls = Stalls(stall, seed)
     for payload in payloads:
-        if gap := stalls.length():
-            await ctx.tick().repeat(gap)
+        await wait(ctx, stalls.length())
         ctx.set(stream.payload, payload)
         ctx.set(stream.valid, 1)
-        await ctx.tick().until(stream.ready)
+        ready = False
+        while not ready:
+            _, _, ready = await ctx.tick().sample(stream.ready)
         ctx.set(stream.valid, 0)
         ctx.set(stream.payload, {} if isinstance(stream.payload, data.View) else 0)
 

@@ -7,7 +7,7 @@ from reluctant.golden.formats import Mode
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.row_selector import RowSelector
 
-from .helpers import Stalls, plain, receive, run, send
+from .helpers import Stalls, plain, receive, run, send, wait
 
 
 def make_config(slots: int = 16, *, softmax: bool = True, beats: int = 4, lanes: int = 4, **settings) -> UnitConfig:
@@ -168,8 +168,7 @@ class Bench:
             while index not in self.pushed or self.cycle < self.pushed[index] + self.lead - 1:
                 await ctx.tick()
             for slot, score in enumerate(head.scores):
-                if gap := gaps.length():
-                    await ctx.tick().repeat(gap)
+                await wait(ctx, gaps.length())
                 last = slot == len(head.scores) - 1
                 ctx.set(self.dut.score, {"valid": 1, "slot": slot, "score": score, "last": last})
                 if last:
@@ -198,7 +197,7 @@ class Bench:
             if not wanted["final"]:
                 assert got["record"]["rows"] == 0
             assert {name: got[name] for name in wanted} == wanted, f"entry {index}"
-        await ctx.tick().repeat(40)
+        await wait(ctx, 40)
         assert not ctx.get(self.dut.o.valid)
         self.done = True
 
@@ -280,7 +279,7 @@ def test_no_bubbles(rows, beats):
     bench = Bench(config, heads, cycles=3000)
 
     async def take(ctx):
-        await ctx.tick().repeat(200)
+        await wait(ctx, 200)
         edges = []
         received = await receive(ctx, bench.dut.o, len(bench.expected), cycles=edges)
         assert edges == list(range(1, len(bench.expected) + 1))
