@@ -41,6 +41,7 @@ def score_summary(config: UnitConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "active": sizes.count_bits,  # shifted scores above zero
+            "none": 1,  # active is zero
             "rest": sizes.count_bits,  # the others; only built with softmax
             "mass": sizes.mass_bits,  # sum of those above zero
             "magnitude": sizes.shifted_bits - 1,  # OR of those above zero
@@ -105,6 +106,7 @@ class ScoreBuffer(wiring.Component):
         )
         # The head being scored: rows above the threshold, the other rows, their sum, their OR and their maximum.
         self.active = Signal(sizes.count_bits)
+        self.none = Signal(init=1)
         self.rest = Signal(sizes.count_bits)
         self.mass = Signal(sizes.mass_bits)
         self.magnitude = Signal(sizes.shifted_bits - 1)
@@ -114,6 +116,7 @@ class ScoreBuffer(wiring.Component):
         # The summary's part of the above.
         self.done = Signal()
         self.done_active = Signal.like(self.active, reset_less=True)
+        self.done_none = Signal.like(self.none, reset_less=True)
         self.done_rest = Signal.like(self.rest, reset_less=True)
         self.done_mass = Signal.like(self.mass, reset_less=True)
         self.done_magnitude = Signal.like(self.magnitude, reset_less=True)
@@ -184,19 +187,17 @@ class ScoreBuffer(wiring.Component):
     def _sum(self, m, last):
         """Running sums of the head; they move on with its last score, or wait here until the summary is free."""
         hit = Signal()
-        following = {
-            name: Signal.like(getattr(self, name), name=f"{name}_next") for name in ("active", "mass", "magnitude")
-        }
+        names = ("active", "none", "mass", "magnitude") + (("rest", "peak") if self.config.softmax else ())
+        following = {name: Signal.like(getattr(self, name), name=f"{name}_next") for name in names}
         above = Mux(hit, self.shifted[:-1], 0)
         m.d.comb += [
             hit.eq(self.valid & self.positive),
             following["active"].eq(self.active + hit),
+            following["none"].eq(self.none & ~hit),
             following["mass"].eq(self.mass + above),
             following["magnitude"].eq(self.magnitude | above),
         ]
         if self.config.softmax:
-            following["rest"] = Signal.like(self.rest, name="rest_next")
-            following["peak"] = Signal.like(self.peak, name="peak_next")
             higher = self.valid & (self.shifted > self.peak)
             m.d.comb += [
                 following["rest"].eq(self.rest + (self.valid & ~self.positive)),
@@ -227,6 +228,7 @@ class ScoreBuffer(wiring.Component):
             front.ready.eq(summary.valid & summary.ready),
             summary.valid.eq(front.valid & (front.payload.masked | self.done)),
             summary.payload.active.eq(self.done_active),
+            summary.payload.none.eq(self.done_none),
             summary.payload.mass.eq(self.done_mass),
             summary.payload.magnitude.eq(self.done_magnitude),
         ]

@@ -118,82 +118,95 @@ class WeightList(wiring.Component):
         m = Module()
         sizes = self.config.sizes
         m.submodules.ring = ring = Ram(width=sizes.row_bits + formats.WEIGHT_BITS, depth=self.depth)
-        plans = self._write(m, ring)
+        self._write(m, ring)
         self._account(m)
-        step = self._read(m, ring, plans)
+        step = self._read(m, ring)
         self._output(m, ring, step)
         return m
 
     def _write(self, m, ring):
-        """Append entries; with a head's end, queue its end for the reader and its sums for the record."""
+        """Append entries; with a head's end, queue what its passes need for the reader and its sums for the record."""
         entry, sizes = self.entry, self.config.sizes
-        m.submodules.plans = plans = StreamFifo(data.StructLayout({"end": len(self.write), "none": 1}), self.records)
         outcome = data.StructLayout(
             {"rows": sizes.count_bits, "weight_sum": sizes.weight_sum_bits, "exponent": formats.EXPONENT_BITS}
         )
         m.submodules.outcomes = outcomes = StreamFifo(outcome, self.records)
+        m.submodules.beats = beats = StreamFifo(sizes.beats_bits, self.heads)
         rows, rows_next = Signal(sizes.count_bits), Signal(sizes.count_bits)
         weight_sum, sum_next = Signal(sizes.weight_sum_bits), Signal(sizes.weight_sum_bits)
         some = Signal()
-        end = Signal.like(self.write)
+        plan = Signal(self.plan.shape())
         m.d.comb += [
             ring.write_en.eq(entry.keep),
             ring.write_addr.eq(self.write),
             ring.write_data.eq(Cat(entry.row, entry.weight)),
             rows_next.eq(rows + entry.keep),
             sum_next.eq(weight_sum + Mux(entry.keep, entry.weight, 0)),
-            end.eq(self.write + entry.keep),
-            plans.i.valid.eq(entry.end),
-            plans.i.payload.end.eq(end),
-            plans.i.payload.none.eq(~(some | entry.keep)),
+            beats.i.valid.eq(self.head.valid & self.head.ready),
+            beats.i.payload.eq(self.head.payload.result.beats),
+            beats.o.ready.eq(entry.end),
+            plan.end.eq(self.write + entry.keep),
+            plan.none.eq(~(some | entry.keep)),
+            plan.beats.eq(beats.o.payload),
             outcomes.i.valid.eq(entry.end),
             outcomes.i.payload.rows.eq(rows_next),
             outcomes.i.payload.weight_sum.eq(sum_next),
             outcomes.i.payload.exponent.eq(entry.exponent),
         ]
-        m.d.sync += [self.write.eq(end), rows.eq(rows_next), weight_sum.eq(sum_next), some.eq(some | entry.keep)]
+        m.d.sync += [self.write.eq(plan.end), rows.eq(rows_next), weight_sum.eq(sum_next)]
+        m.d.sync += some.eq(some | entry.keep)
         with m.If(entry.end):
             m.d.sync += [rows.eq(0), weight_sum.eq(0), some.eq(0)]
-        return plans
+        self._queue_plan(m, plan)
+
+    def _queue_plan(self, m, plan):
+        """The plan of the head being read is in registers; those behind it wait in a queue."""
+        m.submodules.plans = plans = StreamFifo(plan.shape(), self.records - 1)
+        direct = ~self.complete & ~plans.o.valid
+        m.d.comb += [
+            plans.i.valid.eq(self.entry.end & ~direct),
+            plans.i.payload.eq(plan),
+            plans.o.ready.eq(self.leave | ~self.complete),
+        ]
+        with m.If(self.leave | ~self.complete):
+            m.d.sync += [
+                self.complete.eq(plans.o.valid | (direct & self.entry.end)),
+                self.plan.eq(Mux(plans.o.valid, plans.o.payload, plan)),
+            ]
 
     def _account(self, m):
-        """Count free places; ``room`` is decided a cycle ahead and sees returned places a cycle late."""
+        """Count free places; ``room`` is decided a cycle ahead and sees returned places later."""
+        returned = Signal(2)
         m.d.sync += [
-            self.space.eq(self.space + self.freed + self.entry.drop - self.reserve),
+            returned.eq(self.freed + self.entry.drop),
+            self.space.eq(self.space + returned - self.reserve),
             self.room.eq((self.space > 1) | ((self.space == 1) & ~self.reserve)),
         ]
 
-    def _read(self, m, ring, plans):
+    def _read(self, m, ring):
         """Walk over the current head, pass by pass; returns the step that is read in this cycle."""
-        m.submodules.beats = beats = StreamFifo(self.config.sizes.beats_bits, self.heads)
-        plan, complete = plans.o.payload, plans.o.valid
+        plan = self.plan
         step = Signal(_part(layouts.value_row(self.config), "zero", "beat", "first", "last", "final"))
-        here, behind, last_pass, last, final = Signal(), Signal(), Signal(), Signal(), Signal()
+        here, behind, last_pass = Signal(), Signal(), Signal()
         m.d.comb += [
-            beats.i.valid.eq(self.head.valid & self.head.ready),
-            beats.i.payload.eq(self.head.payload.result.beats),
             here.eq(self.read != self.write),
             behind.eq((self.read_next != self.write) | self.entry.keep),
-            last_pass.eq(self.beat + 1 == beats.o.payload),
-            last.eq(complete & (plan.none | (self.read_next == plan.end))),
-            final.eq(last & (plan.none | last_pass)),
-            self.issue.eq((self.credit != 0) & (complete | (here & behind))),
-            self.freed.eq(self.issue & last_pass & ~(complete & plan.none)),
-            plans.o.ready.eq(self.issue & final),
-            beats.o.ready.eq(self.issue & final),
-            ring.read_en.eq(here),
-            ring.read_addr.eq(self.read),
-            step.zero.eq(complete & plan.none),
+            self.issue.eq((self.credit != 0) & (self.complete | (here & behind))),
+            last_pass.eq(self.complete & (self.beat + 1 == plan.beats)),
+            step.zero.eq(self.complete & plan.none),
             step.beat.eq(self.beat),
             step.first.eq(self.first),
-            step.last.eq(last),
-            step.final.eq(final),
+            step.last.eq(self.complete & (plan.none | (self.read_next == plan.end))),
+            step.final.eq(step.last & (plan.none | last_pass)),
+            self.leave.eq(self.issue & step.final),
+            ring.read_en.eq(here),
+            ring.read_addr.eq(self.read),
         ]
         with m.If(self.issue & ~step.zero):
-            m.d.sync += [self.first.eq(last), self.read.eq(self.read_next), self.read_next.eq(self.read_next + 1)]
-            with m.If(final):
+            m.d.sync += [self.first.eq(step.last), self.read.eq(self.read_next), self.read_next.eq(self.read_next + 1)]
+            with m.If(step.final):
                 m.d.sync += [self.base.eq(self.read_next), self.base_next.eq(self.read_next + 1), self.beat.eq(0)]
-            with m.Elif(last):
+            with m.Elif(step.last):
                 m.d.sync += [
                     self.read.eq(self.base),
                     self.read_next.eq(self.base_next),

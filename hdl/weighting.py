@@ -103,7 +103,7 @@ class Weighting(wiring.Component):
         low_empty, low_last = Signal(), Signal()
         able = Signal()
         m.d.comb += [
-            low_empty.eq(self.masked | (summary.payload.active == 0)),
+            low_empty.eq(self.masked | summary.payload.none),
             low_last.eq(low_empty | (self.number == summary.payload.active)),
             able.eq(summary.valid & ~self.undecided & (self.started | ~self.draining) & (self.room | ~self.reads)),
             self.stats.valid.eq(able & ~self.started),
@@ -143,7 +143,7 @@ class Weighting(wiring.Component):
                 chosen.eq(1),
                 self.softmax.eq(softmax),
                 self.fallback.eq((payload.mode == Mode.HYBRID) & few),
-                self.high.eq(softmax & (payload.active == 0)),
+                self.high.eq(softmax & payload.none),
             ]
         with m.If(self.go & self.last):
             m.d.sync += [chosen.eq(0), self.softmax.eq(0), self.fallback.eq(0)]
@@ -162,7 +162,7 @@ class Weighting(wiring.Component):
         m.d.comb += [
             stats.active.eq(Mux(self.masked, 0, payload.active)),
             stats.mass.eq(Mux(self.masked, 0, payload.mass)),
-            stats.null.eq(~self.masked & ~self.softmax & (payload.active == 0)),
+            stats.null.eq(~self.masked & ~self.softmax & payload.none),
             stats.softmax.eq(self.softmax),
             stats.fallback.eq(self.fallback),
         ]

@@ -22,6 +22,12 @@ RESET_CYCLES = 4
 POLL_FIRST, POLL_LAST = 8, 1024
 """Cycles between two looks at STATUS, growing."""
 
+INPUTS = (
+    *("s_axil_awaddr", "s_axil_awprot", "s_axil_awvalid", "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid"),
+    *("s_axil_bready", "s_axil_araddr", "s_axil_arprot", "s_axil_arvalid", "s_axil_rready"),
+    *("s_axis_tdata", "s_axis_tlast", "s_axis_tvalid", "m_axis_tready"),
+)
+
 
 class BenchFailureError(AssertionError):
     """The run cannot go on; the text says why."""
@@ -42,18 +48,11 @@ class Bench:
         self.accesses = 0
         self.jobs = 0
         self.arrival = Event()
-        dut.clk.value = 0
-        dut.rst.value = 1
-        self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk)
-        self.source = PacketSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk)
-        self.sink = PacketSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk)
+        self.host = self.source = self.sink = None
 
     async def run(self) -> Record:
         """Execute the script; what was observed."""
-        Clock(self.dut.clk, PERIOD, unit="step").start()
-        await Timer(RESET_CYCLES * PERIOD + 1, unit="step")
-        self.dut.rst.value = 0
-        await RisingEdge(self.dut.clk)
+        await self.reset()
         cocotb.start_soon(self.collect())
         watchdog = cocotb.start_soon(self.watch())
         work = cocotb.start_soon(self.work())
@@ -63,6 +62,20 @@ class Bench:
         if watchdog.done():
             raise BenchFailureError(self.hanging(await self.registers()))
         return work.result()
+
+    async def reset(self) -> None:
+        """Start the clock, reset the unit with quiet buses, then attach the drivers."""
+        dut = self.dut
+        for name in INPUTS:
+            getattr(dut, name).value = 0
+        dut.rst.value = 1
+        Clock(dut.clk, PERIOD, unit="step").start()
+        await Timer(RESET_CYCLES * PERIOD + 1, unit="step")
+        self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk)
+        self.source = PacketSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk)
+        self.sink = PacketSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk)
+        dut.rst.value = 0
+        await RisingEdge(dut.clk)
 
     async def work(self) -> Record:
         """Everything after reset."""

@@ -3,7 +3,7 @@
 Stock models wake on every clock edge as long as a beat waits for ``tready``, and take beats apart byte by byte. A unit
 that computes for thousands of cycles between beats would spend nearly all of the simulation's time there. These wait on
 the edge of the handshake signal instead, and move whole beats. Stalls are made by the bench's gates, not here:
-``set_pause_generator`` has no effect.
+``set_pause_generator`` has no effect. An X on a handshake signal counts as 0: the bench's checkers report it.
 """
 
 from cocotb.triggers import RisingEdge
@@ -49,7 +49,7 @@ class PacketSource(AxiStreamSource):
                 bus.tlast.value = int(offset >= last)
                 bus.tvalid.value = 1
                 await clock_edge
-                while not bus.tready.value:
+                while bus.tready.value != 1:
                     await ready_edge
                     await clock_edge
                 self.beats += 1
@@ -86,14 +86,14 @@ class PacketSink(AxiStreamSink):
         await clock_edge
         while True:
             await clock_edge
-            if not bus.tvalid.value:
+            if bus.tvalid.value != 1:
                 await valid_edge
                 continue
             if not data:
                 first = get_sim_time("step")
             data += int(bus.tdata.value).to_bytes(lanes, "little")
             self.beats += 1
-            if bus.tlast.value:
+            if bus.tlast.value == 1:
                 frame = AxiStreamFrame(data)
                 frame.sim_time_start, frame.sim_time_end = first, get_sim_time("step")
                 self.queue_occupancy_frames += 1

@@ -170,9 +170,9 @@ def _environment(folder: Path) -> dict[str, str]:
         "RELUCTANT_SCRIPT": str(folder / "script.npz"),
         "RELUCTANT_RECORD": str(folder / "record.npz"),
         "RELUCTANT_FAILURE": str(folder / "failure.txt"),
-        "COCOTB_TRUST_INERTIAL_WRITES": "1",
         "COCOTB_LOG_LEVEL": "WARNING",
-        "GPI_LOG_LEVEL": "WARNING",
+        "GPI_LOG_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",
     }
 
 

@@ -1,5 +1,5 @@
 // Speaks the unit's buses and computes nothing: each job takes one packet, waits, and answers with well-formed headers
-// and a pattern. FAULT breaks it on purpose.
+// and a pattern. FAULT breaks it on purpose. Marks like @LANES@ are filled in by stand_in.py.
 module sparse_attention_unit (
     input clk,
     input rst,

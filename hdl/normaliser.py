@@ -1,0 +1,279 @@
+"""From the contexts of heads to the output packets of jobs."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+from reluctant.golden import formats
+
+from .config import UnitConfig
+from .context_buffer import ContextReadout
+from .result_packer import ResultPacker, result_beat
+from .scale_factor import ScaleFactor
+from .scaler import Scaler
+from .word_reader import WordReader
+
+__all__ = ["Normaliser"]
+
+_SQUARE_BITS = 33
+
+
+class Normaliser(wiring.Component):
+    """Takes heads from a :class:`ContextBuffer`, in order, and sends a packet per job, as docs/design.md describes it.
+
+    What it computes is ``formats.magnitude_bits``, ``square_shift``, ``rsqrt`` or ``reciprocal``, ``factor`` and
+    ``scale``. Contexts stay in the buffer and are read once to be sent, once to be squared (RMS modes), once to be
+    scaled; ``N = sizes.normaliser_lanes`` elements a cycle, or a word a cycle when they are sent. With ``rms_layer``
+    the heads of a job are looked at three times (magnitude, squares, output), so all of them must fit the buffer.
+
+    The first header beat is valid 2 cycles after a head, when ``o`` is free and the mode is not ``rms_layer``. From
+    one head of ``rms_head`` to the next, without contexts and with ``o`` always ready, it takes
+    ``2 * d / N + 21 + log2(N)`` cycles (somewhat more where a beat has 8 groups); without normaliser, header beats
+    plus context beats plus 4.
+
+    A mode that is not in ``config.normalisers`` is not built, and asking for it gives ``none``.
+
+    Parameters
+    ----------
+    config
+        The unit's configuration.
+
+    Members
+    -------
+    i : In(ContextReadout)
+    gain_addr : Out
+        Group of N gains: ``(profile * heads + head) * (head_dim / N) + group``; unused (0) without RMS modes.
+    gain_data : In(N * 16)
+        N signed gains, the first lowest, a cycle after the address.
+    o : Out(stream of result_beat)
+        ``data``: ``lanes`` bytes; ``last``: end of the packet.
+    done : Out(1)
+        Pulse in the cycle after the last beat of a packet was transferred.
+    """
+
+    def __init__(self, config: UnitConfig):
+        self.config = config
+        sizes = config.sizes
+        self.lanes = sizes.normaliser_lanes
+        self.groups = config.head_dim // self.lanes
+        super().__init__(
+            {
+                "i": In(ContextReadout(config)),
+                "gain_addr": Out(max(1, ceil_log2(config.profiles * config.heads * self.groups))),
+                "gain_data": In(self.lanes * formats.GAIN_BITS),
+                "o": Out(stream.Signature(result_beat(config))),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        self._classify(m)
+        self._reader(m)
+        self._packer(m)
+        if self.config.normalisers:
+            self._datapath(m)
+        self._sequence(m)
+        return m
+
+    def _classify(self, m):
+        """Flags of the head at hand, a cycle after its payload and thus in time for its ``valid``."""
+        self.record = record = self.i.head.payload.record
+        built = self.config.normalisers
+        mode = record.head.normaliser
+        self.layered, self.rms = "rms_layer" in built, "rms_head" in built or "rms_layer" in built
+        self.is_mode = {name: mode == formats.Normaliser[name.upper()] for name in built}
+        computes = Cat(self.is_mode.values()).any() if built else Const(0, 1)
+        flags = {
+            "outputs": computes,
+            "contexts": ~computes | record.head.emit_context,
+            "zero": record.zero,
+            "last": record.head.last,
+            "layer": self.is_mode.get("rms_layer", Const(0, 1)),
+            "head": self.is_mode.get("rms_head", Const(0, 1)),
+        }
+        self.flag = {name: Signal(name=f"head_{name}") for name in flags}
+        m.d.sync += [self.flag[name].eq(value) for name, value in flags.items()]
+        self.phase = Signal(2)  # of a layer's heads: 0 gather magnitudes, 1 add squares, 2 emit
+        self.emitting = ~(self.flag["layer"] & (self.phase != 2)) if self.layered else Const(1, 1)
+        self.advance = Signal()
+        m.d.comb += self.i.head.ready.eq(self.advance)
+
+    def _reader(self, m):
+        m.submodules.reader = self.reader = reader = WordReader(self.config)
+        m.d.comb += [
+            reader.base.eq(self.i.head.payload.base),
+            reader.words.eq(Cat(Const(0, 2), self.record.head.beats)),
+            self.i.read_en.eq(reader.read_en),
+            self.i.read_addr.eq(reader.read_addr),
+            reader.read_data.eq(self.i.read_data),
+        ]
+
+    def _packer(self, m):
+        m.submodules.packer = self.packer = packer = ResultPacker(self.config)
+        m.d.comb += [
+            packer.head.eq(self.record),
+            packer.begin.eq(self.i.head.valid & self.emitting),
+            packer.contexts.eq(self.flag["contexts"]),
+            packer.outputs.eq(self.flag["outputs"]),
+            packer.advance.eq(self.advance),
+            packer.word.eq(self.reader.data),
+            packer.word_valid.eq(self.reader.valid),
+            self.reader.take_word.eq(packer.word_take),
+            self.done.eq(packer.done),
+        ]
+        wiring.connect(m, packer.o, wiring.flipped(self.o))
+
+    def _datapath(self, m):
+        """Lanes, the factor and the pulses that accompany elements through the lanes."""
+        m.submodules.factor = self.factor = factor = ScaleFactor(self.config)
+        scalers = [Scaler(squares=self.rms, gains=self.rms) for _ in range(self.lanes)]
+        self.issue_square, self.issue_scale, self.inject = Signal(), Signal(), Signal()
+        squared = _trail(m, self.issue_square, "square", Scaler.product_latency) if self.rms else None
+        scaled = _trail(m, self.issue_scale, "scale", scalers[0].latency)
+        injected = _trail(m, self.inject, "inject", Scaler.product_latency)
+        gains = self._gains(m, scaled) if self.rms else [Const(0, 1)] * self.lanes
+
+        for n, scaler in enumerate(scalers):
+            m.submodules[f"scaler_{n}"] = scaler
+            element = self.reader.data[n * formats.CONTEXT_BITS : (n + 1) * formats.CONTEXT_BITS]
+            if n == 0:
+                element = Mux(self.inject, factor.y, element)
+            m.d.comb += [
+                scaler.element.eq(element),
+                scaler.shift.eq(factor.shift),
+                scaler.multiplier.eq(factor.multiplier),
+                scaler.gain.eq(gains[n]),
+            ]
+            if self.rms:
+                m.d.comb += scaler.square.eq(squared[Scaler.multiplier_delay])
+        m.d.comb += [
+            factor.head.eq(self.i.head.payload),
+            factor.squares.eq(Cat(scaler.product[:_SQUARE_BITS] for scaler in scalers)),
+            factor.product.eq(scalers[0].product[formats.MANTISSA_BITS :]),
+            factor.store.eq(injected[Scaler.product_latency]),
+            self.reader.take_group.eq(self.issue_square | self.issue_scale),
+            self.packer.claim.eq(self.issue_scale & self.reader.beat_start),
+            self.packer.elements.eq(Cat(scaler.o for scaler in scalers)),
+            self.packer.elements_valid.eq(scaled[scalers[0].latency]),
+        ]
+        if self.rms:
+            m.d.comb += factor.squares_valid.eq(squared[Scaler.product_latency])
+
+    def _gains(self, m, scaled):
+        """Gains for the groups that reach the second multiplier; the address counts on as they come."""
+        head = self.record.head
+        row = Signal(range(max(2, self.config.profiles * self.config.heads)), reset_less=True)
+        base, group = Signal.like(self.gain_addr, reset_less=True), Signal.like(self.gain_addr, reset_less=True)
+        use = Signal(reset_less=True)
+        profile = _times(head.profile, self.config.heads) if self.config.profiles > 1 else 0
+        m.d.sync += [row.eq(profile + head.head), base.eq(_times(row, self.groups))]
+        with m.If(self.inject):
+            m.d.sync += [group.eq(base), use.eq(self.flag["head"] | self.flag["layer"])]
+        with m.Elif(scaled[Scaler.gain_delay - 1]):
+            m.d.sync += group.eq(group + 1)
+        m.d.comb += self.gain_addr.eq(group)
+        bits = formats.GAIN_BITS
+        one = Const(formats.GAIN_ONE, signed(bits))
+        return [Mux(use, self.gain_data[n * bits : (n + 1) * bits].as_signed(), one) for n in range(self.lanes)]
+
+    def _sequence(self, m):
+        """One head after the other; the packer works beside, and is waited for where the order of beats asks for it."""
+        reader, packer, flag = self.reader, self.packer, self.flag
+        if self.layered:
+            with m.If(self.advance & flag["last"] & flag["layer"]):
+                m.d.sync += self.phase.eq(Mux(self.emitting, 0, self.phase + 1))
+            m.d.comb += self.i.keep.eq(~self.emitting)
+            m.d.comb += self.i.rewind.eq(self.advance & flag["last"] & ~self.emitting)
+        if self.config.normalisers:
+            together = self.advance & self.emitting & (flag["head"] | flag["last"])
+            m.d.comb += self.factor.clear.eq(together)
+        m.d.comb += reader.start.eq(packer.fetch)
+        self.timer = Signal(range(32))
+        m.d.sync += self.timer.eq(self.timer - 1)
+        with m.FSM(name="sequence"):
+            with m.State("IDLE"), m.If(self.i.head.valid):
+                self._idle(m)
+            if self.config.normalisers:
+                self._compute(m)
+
+    def _idle(self, m):
+        flag, sent = self.flag, self.packer.sent
+        if not self.config.normalisers:
+            m.d.comb += self.advance.eq(sent)
+            return
+        begin = Signal()
+        with m.If(~self.emitting):
+            gather = self.phase == 0
+            m.d.comb += [self.advance.eq(gather | flag["zero"]), begin.eq(~self.advance)]
+            m.d.comb += self.factor.gather.eq(gather & ~flag["zero"])
+        with m.Elif(flag["zero"] | ~flag["outputs"]):
+            m.d.comb += self.advance.eq(sent)
+        with m.Else():
+            m.d.comb += begin.eq(sent | ~flag["contexts"])
+        with m.If(begin):
+            m.d.comb += self.reader.start.eq(1)
+            m.d.sync += self.timer.eq(ScaleFactor.argument_latency - 2)
+            m.next = "SOLVE"
+            if self.layered:
+                with m.If(flag["layer"]):
+                    m.d.sync += self.timer.eq(self._square_wait())
+            if self.rms:
+                with m.If(flag["head"] | ~self.emitting):
+                    m.next = "SETTLE"
+
+    def _square_wait(self):
+        """Cycles less 2 from the last group squared to the ``y`` of their sum."""
+        return Scaler.product_latency + self.factor.square_latency - 2
+
+    def _compute(self, m):
+        reader, factor = self.reader, self.factor
+        end = reader.take_group & reader.final
+        if self.rms:
+            with m.State("SETTLE"):
+                m.next = "SETTLED"
+            with m.State("SETTLED"):
+                m.d.comb += factor.load_square.eq(1)
+                m.next = "SQUARE"
+            with m.State("SQUARE"):
+                m.d.comb += self.issue_square.eq(reader.valid)
+                with m.If(end):
+                    m.d.sync += self.timer.eq(self._square_wait())
+                    with m.If(self.emitting):
+                        m.d.comb += reader.start.eq(1)
+                        m.next = "SOLVE"
+                    with m.Else():
+                        m.d.comb += self.advance.eq(1)
+                        m.next = "IDLE"
+        with m.State("SOLVE"):
+            m.d.comb += factor.prepare.eq(self.timer == 0)
+            with m.If(self.timer == 0):
+                m.next = "INJECT"
+        with m.State("INJECT"):
+            m.d.comb += self.inject.eq(1)
+            m.next = "SHIFT"
+        with m.State("SHIFT"):
+            m.next = "SHIFTED"
+        with m.State("SHIFTED"):
+            m.d.comb += factor.load_scale.eq(1)
+            m.next = "SCALE"
+        with m.State("SCALE"):
+            m.d.comb += self.issue_scale.eq(reader.valid & self.packer.sent & (self.packer.room | ~reader.beat_start))
+            with m.If(end):
+                m.d.comb += self.advance.eq(1)
+                m.next = "IDLE"
+
+
+def _trail(m, pulse, name, cycles):
+    """``pulse`` and its copies 1...``cycles`` cycles later."""
+    trail = [pulse]
+    for n in range(cycles):
+        later = Signal(name=f"{name}_{n + 1}")
+        m.d.sync += later.eq(trail[-1])
+        trail.append(later)
+    return trail
+
+
+def _times(value, constant: int):
+    """``value * constant`` from shifts and additions, so that no multiplier is spent on it."""
+    return sum(value << bit for bit in range(constant.bit_length()) if constant >> bit & 1)

@@ -1,0 +1,192 @@
+"""From heads, context words and scaled elements to the output packet."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+from reluctant.golden import formats
+
+from . import layouts
+from .config import UnitConfig
+from .stream_fifo import StreamFifo
+
+__all__ = ["ResultPacker", "result_beat"]
+
+_HEADER_BYTES = 16
+_SHORT_BEAT = 4
+"""Groups of an output beat below which a queue is worth its area: a beat would take longer through the lane."""
+
+
+def result_beat(config: UnitConfig) -> data.StructLayout:
+    """A beat of the output stream; ``last`` marks the end of the job's packet."""
+    return data.StructLayout({"data": 8 * config.lanes, "last": 1})
+
+
+def header(record) -> list:
+    """Bytes of a head's header, in order, as values of 8 bits; see "Header bytes" in docs/design.md."""
+    head, stats = record.head, record.stats
+    flags = Cat(head.masked, stats.null, stats.softmax, stats.fallback)
+    fields = ((head.head, 1), (flags, 1), (stats.exponent, 1), (Const(0, 8), 1))
+    fields += ((stats.active, 4), (stats.mass, 5), (stats.weight_sum, 3))
+    packed = Cat(Cat(value, Const(0, 8 * size - len(value))) for value, size in fields)
+    return [packed[8 * n : 8 * n + 8] for n in range(_HEADER_BYTES)]
+
+
+class ResultPacker(wiring.Component):
+    """Output packet of a job: of each head the header, contexts if wanted, outputs if wanted.
+
+    The first header beat is valid 2 cycles after ``begin``, when ``o`` is free; header and contexts then go a beat a
+    cycle. Elements fill a beat from the low end; two beats of elements are buffered (5 where a beat has 4 groups or
+    fewer), and ``room`` keeps further ones from coming. ``o`` comes from a register.
+
+    Parameters
+    ----------
+    config
+        The unit's configuration.
+
+    Members
+    -------
+    head : In(layouts.result_record)
+        The head that begins, held from ``begin`` until ``sent``.
+    begin : In(1)
+        ``head`` is there. May stay high: the next head begins after ``advance``.
+    contexts, outputs : In(1)
+        Whether ``head`` has these parts; at least one.
+    sent : Out(1)
+        Header and contexts are on their way; until ``advance``.
+    advance : In(1)
+        The next head is next.
+    fetch : Out(1)
+        Pulse: context words of ``head`` are wanted.
+    word : In(sizes.word * 32), word_valid : In(1), word_take : Out(1)
+    room : Out(1), claim : In(1)
+        One more beat of elements may come; it will.
+    elements_valid : In(1), elements : In(normaliser_lanes * 8)
+    o : Out(stream of result_beat)
+    done : Out(1)
+        Pulse in the cycle after the transfer of a packet's last beat.
+    """
+
+    def __init__(self, config: UnitConfig):
+        self.config = config
+        sizes = config.sizes
+        self.groups = config.lanes // sizes.normaliser_lanes
+        self.queued = 3 if self.groups <= _SHORT_BEAT else 0
+        super().__init__(
+            {
+                "head": In(layouts.result_record(config)),
+                "begin": In(1),
+                "contexts": In(1),
+                "outputs": In(1),
+                "sent": Out(1),
+                "advance": In(1),
+                "fetch": Out(1),
+                "word": In(8 * config.lanes),
+                "word_valid": In(1),
+                "word_take": Out(1),
+                "room": Out(1, init=1),
+                "claim": In(1),
+                "elements_valid": In(1),
+                "elements": In(sizes.normaliser_lanes * formats.DATA_BITS),
+                "o": Out(stream.Signature(result_beat(config))),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        built = bool(self.config.normalisers)
+        self._push = stream.Signature(result_beat(self.config)).create()
+        take = Signal()  # an assembled beat goes out
+        beat, full = self._assemble(m, take) if built else (Const(0, 8 * self.config.lanes), Const(0, 1))
+        self._parts(m, beat, full, take)
+        tail = self._push
+        if built and self.queued:
+            m.submodules.queue = queue = StreamFifo(result_beat(self.config), self.queued)
+            wiring.connect(m, self._push, queue.i)
+            tail = queue.o
+        self._output(m, tail)
+        if built:
+            self._account(m, take)
+        return m
+
+    def _assemble(self, m, take):
+        """Elements shift into a beat from the top; the beat and whether it is full."""
+        beat = Signal(8 * self.config.lanes, reset_less=True)
+        count, full = Signal(exact_log2(self.groups)), Signal()
+        with m.If(self.elements_valid):
+            m.d.sync += [beat.eq(Cat(beat, self.elements)[len(self.elements) :]), count.eq(count + 1)]
+        m.d.sync += full.eq((full & ~take) | (self.elements_valid & count.all()))
+        return beat, full
+
+    def _parts(self, m, beat, full, take):
+        """The sequence of parts; ``left`` counts the part's beats down to 0."""
+        sizes, push = self.config.sizes, self._push
+        beats = self.head.head.beats
+        left = Signal(range(max(4 * sizes.beats, sizes.header_beats)))
+        zero, last = Signal(reset_less=True), Signal(reset_less=True)
+        accept = Signal()
+        m.d.comb += accept.eq(push.valid & push.ready)
+        with m.If(self.advance):
+            m.d.sync += self.sent.eq(0)
+        with m.If(accept):
+            m.d.sync += left.eq(left - 1)
+        with m.FSM(name="part"):
+            with m.State("IDLE"), m.If(self.begin & ~self.sent):
+                m.d.comb += self.fetch.eq(self.contexts & ~self.head.zero)
+                m.d.sync += left.eq(sizes.header_beats - 1)
+                m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.comb += [push.valid.eq(1), push.payload.data.eq(self._header_beat(left))]
+                m.d.sync += [zero.eq(self.head.zero), last.eq(self.head.head.last)]
+                with m.If(accept & (left == 0)):
+                    with m.If(self.contexts):
+                        m.d.sync += left.eq(4 * beats - 1)
+                        m.next = "CONTEXT"
+                    with m.Else():
+                        m.d.sync += [left.eq(beats - 1), self.sent.eq(1)]
+                        m.next = "OUTPUT"
+            with m.State("CONTEXT"):
+                m.d.comb += [
+                    push.valid.eq(self.word_valid | zero),
+                    push.payload.data.eq(Mux(zero, 0, self.word)),
+                    push.payload.last.eq(last & ~self.outputs & (left == 0)),
+                    self.word_take.eq(push.ready & self.word_valid & ~zero),
+                ]
+                with m.If(accept & (left == 0)):
+                    m.d.sync += [left.eq(beats - 1), self.sent.eq(1)]
+                    with m.If(self.outputs):
+                        m.next = "OUTPUT"
+                    with m.Else():
+                        m.next = "IDLE"
+            with m.State("OUTPUT"):
+                m.d.comb += [
+                    push.valid.eq(full | zero),
+                    push.payload.data.eq(Mux(zero, 0, beat)),
+                    push.payload.last.eq(last & (left == 0)),
+                    take.eq(push.ready & full),
+                ]
+                with m.If(accept & (left == 0)):
+                    m.next = "IDLE"
+
+    def _header_beat(self, left):
+        lanes, header_bytes = self.config.lanes, header(self.head)
+        header_bytes += [Const(0, 8)] * (-len(header_bytes) % lanes)
+        beats = [Cat(header_bytes[n : n + lanes]) for n in range(0, len(header_bytes), lanes)]
+        return Array(reversed(beats))[left[: bits_for(len(beats) - 1)]] if len(beats) > 1 else beats[0]
+
+    def _output(self, m, tail):
+        """The register in front of ``o``."""
+        valid, payload = Signal(), Signal(result_beat(self.config), reset_less=True)
+        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(payload), tail.ready.eq(~valid | self.o.ready)]
+        with m.If(tail.ready):
+            m.d.sync += [valid.eq(tail.valid), payload.eq(tail.payload)]
+        m.d.sync += self.done.eq(valid & self.o.ready & payload.last)
+
+    def _account(self, m, take):
+        """Beats in the assembly, the queue and the register, those that will come included."""
+        places = 2 + self.queued
+        level = Signal(range(places + 1))
+        direct = self._push.valid & self._push.ready & ~take
+        m.d.sync += level.eq(level + (self.claim | direct) - (self.o.valid & self.o.ready))
+        m.d.comb += self.room.eq(level < places)
