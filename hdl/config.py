@@ -42,7 +42,7 @@ class UnitConfig:
     normalisers
         Those built beside ``none``: any of ``rms_head``, ``rms_layer``, ``length``, ``sum``.
     normaliser_lanes
-        Context elements normalised per cycle: a power of two, 1 to lanes / 4; 0 chooses max(1, lanes / 16).
+        Context elements normalised per cycle: a power of two, 1 to lanes / 4; 0 chooses lanes / 8, at least 1 and at most 8.
     statistics
         Build slot statistics and the victim search.
     mass_bits, position_bits
@@ -190,7 +190,7 @@ class UnitSizes:
         """Context elements in a word of the context buffer and in a beat of the output stream."""
         self.head_words = config.head_dim // self.word
         """Context words of the longest head."""
-        self.normaliser_lanes = config.normaliser_lanes or max(1, config.lanes // 16)
+        self.normaliser_lanes = config.normaliser_lanes or max(1, min(8, config.lanes // 8))
         self.context_entries = 2 * config.heads if "rms_layer" in config.normalisers else 4
         """Heads that the context buffer holds."""
         self.header_beats = -(-16 // config.lanes)
