@@ -180,8 +180,8 @@ def normalise_heads(
 def _sum_of_squares(context: Tensor, exponent: Tensor, whole_layer: bool) -> tuple[Tensor, Tensor]:
     """(sum of squares after alignment, exponent that the contexts carry relative to it), both (H, T)."""
     magnitude = bit_length(torch.where(context < 0, ~context, context).amax(dim=2))
-    if whole_layer:
-        bits = (magnitude + exponent).amax(dim=0, keepdim=True)
+    if whole_layer:  # heads of zeros (or of 0 and -1) have no say in the alignment
+        bits = (magnitude + exponent).masked_fill(magnitude == 0, 0).amax(dim=0, keepdim=True)
     else:
         bits, exponent = magnitude, torch.zeros_like(exponent)
     shift = (bits - formats.SQUARE_BITS).clamp(min=0) - exponent
