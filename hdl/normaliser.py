@@ -26,10 +26,10 @@ class Normaliser(wiring.Component):
     scaled; ``N = sizes.normaliser_lanes`` elements a cycle, or a word a cycle when they are sent. With ``rms_layer``
     the heads of a job are looked at three times (magnitude, squares, output), so all of them must fit the buffer.
 
-    The first header beat is valid 2 cycles after a head, when ``o`` is free and the mode is not ``rms_layer``. From
-    one head of ``rms_head`` to the next, without contexts and with ``o`` always ready, it takes
-    ``2 * d / N + 21 + log2(N)`` cycles (somewhat more where a beat has 8 groups); without normaliser, header beats
-    plus context beats plus 4.
+    The first header beat is valid 2 cycles after a head (3 where a beat has only 4 groups of N), when ``o`` is free
+    and the mode is not ``rms_layer``. From one head of ``rms_head`` to the next, without contexts and with ``o``
+    always ready, it takes ``2 * d / N + 21 + log2(N)`` cycles (up to ``d / (4 * N)`` more where a beat has 8 groups);
+    without normaliser, header beats plus context beats plus 4.
 
     A mode that is not in ``config.normalisers`` is not built, and asking for it gives ``none``.
 

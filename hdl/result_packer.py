@@ -36,8 +36,9 @@ class ResultPacker(wiring.Component):
     """Output packet of a job: of each head the header, contexts if wanted, outputs if wanted.
 
     The first header beat is valid 2 cycles after ``begin``, when ``o`` is free; header and contexts then go a beat a
-    cycle. Elements fill a beat from the low end; two beats of elements are buffered (5 where a beat has 4 groups or
-    fewer), and ``room`` keeps further ones from coming. ``o`` comes from a register.
+    cycle. Elements fill a beat from the low end; two beats of elements are buffered, and ``room`` keeps further ones
+    from coming. Where a beat has only 4 groups, a queue makes that 5 beats, and the latency 3. ``o`` comes from a
+    register.
 
     Parameters
     ----------

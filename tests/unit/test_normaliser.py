@@ -275,7 +275,11 @@ def first_beats(jobs, build):
 
 @pytest.mark.parametrize(
     ("settings", "extra"),
-    [({"lanes": 16}, 0), ({"lanes": 32, "normaliser_lanes": 2}, 1), ({"lanes": 16, "normaliser_lanes": 4}, 2)],
+    [
+        ({"lanes": 16, "normaliser_lanes": 1}, 0),
+        ({"lanes": 32, "normaliser_lanes": 2}, 1),
+        ({"lanes": 16, "normaliser_lanes": 4}, 2),
+    ],
 )
 def test_cycles_per_head_with_rms(settings, extra):
     build = config(head_dim=64, heads=4, **settings)
@@ -289,7 +293,7 @@ def test_cycles_per_head_with_rms(settings, extra):
 
 def test_cycles_per_head_with_short_beats():
     """8 groups a beat: two beats are not enough to cover the way through the lane."""
-    build = config(lanes=8, head_dim=64, heads=4)
+    build = config(lanes=8, head_dim=64, heads=4, normaliser_lanes=1)
     job = random_job(random.Random(5), build, Normaliser.RMS_HEAD, beats=8, zero=0, emit=0)
     starts = first_beats([job], build)[:: 2 + 8]
     assert max(b - a for a, b in pairwise(starts[1:])) <= 2 * 64 + 21 + 16

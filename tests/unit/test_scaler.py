@@ -37,6 +37,7 @@ def schedule(chosen):
 @pytest.mark.parametrize("gains", [False, True])
 def test_every_shift(squares, gains):
     dut = Scaler(squares=squares, gains=gains)
+    assert dut.latency == (9 if gains else 7)
     items = schedule(random.Random(1))
 
     def at(cycle):
@@ -66,8 +67,3 @@ def test_every_shift(squares, gains):
             assert ctx.get(dut.o) == formats.scale(element, shift, multiplier, gain), item
 
     helpers.run(dut, bench)
-
-
-def test_latencies():
-    assert Scaler(gains=True).latency == 9
-    assert Scaler(gains=False).latency == 7
