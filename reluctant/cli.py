@@ -1,0 +1,212 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .choices import ModeName, NormaliserName, SimulatorName
+from .errors import UserError
+
+__all__ = ["app", "main"]
+
+USAGE_ERROR = typer.BadParameter.__base__
+"""Every complaint about options and arguments; typer names only this subclass."""
+OK, DIFFERS, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+DEMO_TRACE = Path(__file__).parent / "data" / "demo.npz"
+
+app = typer.Typer(
+    name="reluctant",
+    help="Generate, simulate and measure a sparse attention unit that does no more work than it must.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Preset = Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="Where to start: see 'reluctant presets'.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE.toml", help="Settings in a TOML file, over the preset's.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="One setting, over all others; may be repeated."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"reluctant {version('reluctant')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def generate(
+    preset: Preset = "default",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")] = Path("out/unit"),
+    name: Annotated[str, typer.Option(help="Name of the Verilog module and file.")] = "sparse_attention_unit",
+) -> None:
+    """Write a unit's Verilog, register map and constraints.
+
+    The folder gets NAME.v, registers.rdl (SystemRDL), registers.h (C), registers.html/, config.json and, for a board's
+    preset, a clock constraint. The same settings give the same bytes.
+
+    \b
+    Example:
+      reluctant generate --preset icebreaker --set slots=256 --out out/unit
+    """
+    from .configuration import choose
+    from .generate import generate as write
+
+    choice = choose(preset, config, settings or ())
+    write(choice.config, out, name=name, preset=choice.preset)
+    print(f"Unit {choice.config.hash:08x} ({_sizes(choice.config)}) is in {out}:")
+    for path in sorted(out.iterdir()):
+        print(f"  {path.name}{'/index.html' if path.is_dir() else ''}")
+
+
+def _sizes(config) -> str:
+    return (
+        f"{config.lanes} lanes, {config.heads} heads on {config.kv_heads} KV heads of {config.head_dim}, "
+        f"{config.slots} slots"
+    )
+
+
+@app.command()
+def simulate(
+    trace: Annotated[
+        Path, typer.Argument(metavar="TRACE.npz", help="int8 q, k, v: (layers, heads, tokens, head_dim).")
+    ],
+    preset: Preset = "default",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    layers: Annotated[str | None, typer.Option(metavar="1,4", help="Layers to run, from 0. [default: all]")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of each layer. [default: all]")] = None,
+    mode: Annotated[ModeName, typer.Option(help="How scores become weights.")] = ModeName.RELU,
+    normaliser: Annotated[NormaliserName, typer.Option(help="What becomes of contexts.")] = NormaliserName.RMS,
+    theta: Annotated[int | None, typer.Option(help="Threshold of all heads. [default: the trace's, or 0]")] = None,
+    mask: Annotated[str | None, typer.Option(metavar="1,5", help="Heads that do not run.")] = None,
+    min_active: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this count.")] = 0,
+    min_mass: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this mass.")] = 0,
+    simulator: Annotated[
+        SimulatorName, typer.Option(help="Verilator is fast, Icarus sees X.")
+    ] = SimulatorName.VERILATOR,
+    stalls: Annotated[int | None, typer.Option(metavar="SEED", help="Hold the buses back at random.")] = None,
+    waves: Annotated[Path | None, typer.Option(metavar="FILE.fst", help="Waveforms, of one layer.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write all numbers.")] = None,
+    dump: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write what the unit answered.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw rows read and cycles.")] = None,
+) -> int:
+    """Run a trace through the unit's Verilog and compare every bit with the integer model.
+
+    Each layer starts from an empty store; each token is appended, then attends to all rows so far. The unit is sized to
+    the trace unless a setting says otherwise. Exit code: 0 if all is equal, 1 if anything differs, 2 for wrong use.
+
+    \b
+    Examples:
+      reluctant simulate trace.npz --layers 1,4 --tokens 96 --report report.json
+      reluctant simulate trace.npz --mode hybrid --min-active 4 --plot rows.png
+    """
+    from .commands import Outputs, Request, run_trace
+
+    request = Request(
+        trace=trace,
+        preset=preset,
+        config=config,
+        settings=tuple(settings or ()),
+        layers=layers,
+        tokens=tokens,
+        mask=mask,
+        choices={
+            "mode": mode,
+            "normaliser": normaliser,
+            "theta": theta,
+            "min_active": min_active,
+            "min_mass": min_mass,
+        },
+        simulator=simulator.value,
+        stalls=stalls,
+        waves=waves,
+    )
+    return DIFFERS if run_trace(request, Outputs(report=report, dump=dump, plot=plot))["mismatches"] else OK
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")] = Path("out/demo"),
+) -> int:
+    """Do the main job once: generate the default unit, simulate the bundled trace, compare, report, plot.
+
+    \b
+    Example:
+      reluctant demo
+    """
+    from .commands import Outputs, Request, run_trace
+
+    request = Request(trace=DEMO_TRACE)
+    outputs = Outputs(unit=out / "unit", report=out / "report.json", dump=out / "answers.npz", plot=out / "rows.png")
+    report = run_trace(request, outputs)
+    print("Files:")
+    for path, what in (
+        (outputs.unit, "Verilog, register map, C header, config.json"),
+        (outputs.report, "every number, by layer and head"),
+        (outputs.dump, "what the unit answered"),
+        (outputs.plot, "rows read and cycles, as a picture"),
+    ):
+        print(f"  {path}  {what}")
+    return DIFFERS if report["mismatches"] else OK
+
+
+@app.command()
+def presets() -> None:
+    """List the presets and their sizes.
+
+    \b
+    Example:
+      reluctant presets
+    """
+    from .tables import print_presets
+
+    print_presets()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and give the exit code: 0, 1 (the unit differs or failed), 2 (wrong use)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        return app(args=arguments, prog_name="reluctant", standalone_mode=False) or OK
+    except USAGE_ERROR as error:
+        return _fail(_usage(error), WRONG_USE)
+    except UserError as error:
+        return _fail(str(error), WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except RuntimeError as error:
+        kind = type(error).__name__
+        if kind not in ("BuildError", "SimulationError"):
+            raise
+        return _fail(str(error), WRONG_USE if kind == "BuildError" else DIFFERS)
+
+
+def _usage(error) -> str:
+    command = getattr(error.ctx, "command_path", "reluctant") if error.ctx else "reluctant"
+    return f"{error.format_message().rstrip('.')}: see '{command} --help'"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
