@@ -32,8 +32,8 @@ class ControlRegisters(wiring.Component):
 
     A write to START checks the job registers (see :class:`JobCheck`) and queues the job or answers SLVERR. What answers
     SLVERR changes nothing but an error bit: ``bad_job``, ``queue_full``, ``write_busy`` (a table while a job is queued
-    or running) or ``bad_address``. A refused read gives 0. One read and one write may be outstanding, and every
-    access ends: within 9 cycles of its handshakes if no other is under way, plus for the low half of a counter
+    or running) or ``bad_address``. A refused read gives 0. One read and one write may be outstanding, and every access
+    ends: within 8 cycles of its handshakes if no other is under way, plus for the low half of a counter
     ``PerformanceCounters.longest_read``, plus for a slot's state the time to ``peeked``.
 
     Parameters
@@ -170,9 +170,9 @@ class ControlRegisters(wiring.Component):
 
     def _status(self, m: Module, block):
         """Busy, interrupts and jobs done. Returns whether a job is queued or running."""
-        working, left, gone = Signal(), Signal(), Signal()
-        m.d.sync += [left.eq(self.job.valid), gone.eq(left)]
-        m.d.comb += [working.eq(self.busy | self.job.valid | left | gone), block.status.STATUS.busy.eq(working)]
+        working, left = Signal(), Signal()
+        m.d.sync += left.eq(self.job.valid)
+        m.d.comb += [working.eq(self.busy | self.job.valid | left), block.status.STATUS.busy.eq(working)]
 
         count, jobs_done, irq = Signal(2), Signal(32), Signal()
         finished = self.finished.as_value()

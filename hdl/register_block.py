@@ -8,7 +8,21 @@ from amaranth.utils import ceil_log2
 from .axi_lite import WORD_SHIFT
 from .register_map import Register, RegisterMap
 
-__all__ = ["RegisterBlock"]
+__all__ = ["RegisterBlock", "field_layout"]
+
+
+def field_layout(register_map: RegisterMap, *kinds: str) -> data.StructLayout:
+    """Every register of the block that has fields of these kinds, as a structure of those fields."""
+    layout = {}
+    for register in _block_registers(register_map):
+        fields = {field.name: field.width for field in register.fields if field.kind in kinds}
+        if fields:
+            layout[register.name] = data.StructLayout(fields)
+    return data.StructLayout(layout)
+
+
+def _block_registers(register_map: RegisterMap) -> list[Register]:
+    return [register for register in register_map.registers.values() if not register.external]
 
 
 class RegisterBlock(wiring.Component):
@@ -44,7 +58,7 @@ class RegisterBlock(wiring.Component):
     """
 
     def __init__(self, register_map: RegisterMap):
-        self.registers = [register for register in register_map.registers.values() if not register.external]
+        self.registers = _block_registers(register_map)
         words = max(register.address for register in self.registers) // (1 << WORD_SHIFT) + 1
         super().__init__(
             {
@@ -56,22 +70,13 @@ class RegisterBlock(wiring.Component):
                 "readable": Out(1),
                 "writable": Out(1),
                 "misfit": Out(1),
-                "values": Out(self._layout("storage")),
-                "pulses": Out(self._layout("pulse", "event")),
-                "sets": In(self._layout("sticky")),
-                "sticky": Out(self._layout("sticky")),
-                "status": In(self._layout("status")),
+                "values": Out(field_layout(register_map, "storage")),
+                "pulses": Out(field_layout(register_map, "pulse", "event")),
+                "sets": In(field_layout(register_map, "sticky")),
+                "sticky": Out(field_layout(register_map, "sticky")),
+                "status": In(field_layout(register_map, "status")),
             }
         )
-
-    def _layout(self, *kinds: str) -> data.StructLayout:
-        """Registers with fields of these kinds, and those fields."""
-        layout = {}
-        for register in self.registers:
-            fields = {field.name: field.width for field in register.fields if field.kind in kinds}
-            if fields:
-                layout[register.name] = data.StructLayout(fields)
-        return data.StructLayout(layout)
 
     def elaborate(self, platform):
         m = Module()
