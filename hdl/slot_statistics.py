@@ -13,6 +13,8 @@ from .reciprocal import Reciprocal
 __all__ = ["SlotStatistics", "slot_append", "slot_record", "slot_update", "victim", "victim_search"]
 
 _RATE_FRACTION = 8
+_OPERAND_BITS = 17
+"""Unsigned bits that a signed 18-bit multiplier takes."""
 
 
 def slot_update(config: UnitConfig) -> data.StructLayout:
@@ -66,6 +68,11 @@ class SlotStatistics(wiring.Component):
     config
         ``mass_bits`` and ``position_bits`` are the widths of a record; ``sizes.rows`` the number of records.
 
+    Attributes
+    ----------
+    overhead
+        Cycles from a search to its answer beyond one for each row: 20, or 21 with records wider than 17 bits.
+
     Members
     -------
     update : In(slot_update(config))
@@ -75,17 +82,17 @@ class SlotStatistics(wiring.Component):
     search : In(stream(victim_search(config)))
         Taken when the search ends: its payload is used, and must hold, until then.
     victim : Out(stream(victim(config)))
-        The answer, ``n + 19`` cycles after ``search.valid`` plus one for each update that took a read.
-        After 4 cycles if ``n`` is 0.
+        The answer, ``n + overhead`` cycles after ``search.valid`` plus one for each update that took a read.
+        After 5 cycles if ``n`` is 0.
     peek : In(stream(row)), peeked : Out(stream(slot_record(config)))
         Record of one row. Waits for a cycle without anything else to do; the answer comes 3 cycles later.
     """
 
-    overhead = 19
-    """Cycles from a search to its victim beyond one for each row."""
-
     def __init__(self, config: UnitConfig):
         self.config = config
+        wide = max(config.mass_bits, config.position_bits) > _OPERAND_BITS
+        self._product_latency = Multiplier.latency + wide
+        self.overhead = 10 + Reciprocal.latency + self._product_latency
         super().__init__(
             {
                 "update": In(slot_update(config)),
@@ -112,7 +119,7 @@ class SlotStatistics(wiring.Component):
         return m
 
     def _change(self, m):
-        """Read, wait, add and write: updates and appends as they come. Returns whether any is under way."""
+        """Read, wait, add, write: updates and appends as they come. Returns whether any is under way."""
         update, append = self.update, self.append
         appends = append.valid & ~update.valid
         m.d.comb += [
@@ -122,29 +129,28 @@ class SlotStatistics(wiring.Component):
             self._positions.write_data.eq(append.payload.position),
         ]
         valid, row = [update.valid | append.valid], [Mux(update.valid, update.row, append.payload.row)]
-        for stage in range(1, 4):
+        for stage in range(1, 5):
             valid.append(_delay(m, valid[-1], 1, f"valid_{stage}", reset_less=False))
             row.append(_delay(m, row[-1], 1, f"row_{stage}"))
         weight = _delay(m, Mux(update.valid, update.weight, 0), 2, "weight")
-        clear = _delay(m, ~update.valid, 2, "clear")
+        clear = _delay(m, ~update.valid, 1, "clear")
 
-        # What stages 2 and 3 have under way has not reached the memory when the row in stage 1 was read.
-        near = _delay(m, valid[2] & (row[2] == row[1]), 1, "near")
-        far = _delay(m, valid[3] & (row[3] == row[1]), 1, "far")
+        # What stages 2, 3 and 4 hold had not reached the memory when the row in stage 1 was read.
+        near, far, farthest = (valid[stage] & (row[stage] == row[1]) for stage in (2, 3, 4))
         bits = self.config.mass_bits
         total = Signal(bits + 1)
-        mass = Signal(bits)
-        recent = [_delay(m, mass, 1, "mass_3")]
-        recent.append(_delay(m, recent[0], 1, "mass_4"))
-        before = Mux(clear, 0, Mux(near, recent[0], Mux(far, recent[1], self._masses.read_data)))
+        mass_3 = _delay(m, total[:bits] | total[bits].replicate(bits), 1, "mass_3")
+        mass_4 = _delay(m, mass_3, 1, "mass_4")
+        known = _delay(m, Mux(clear, 0, Mux(far, mass_3, mass_4)), 1, "known")
+        is_known = _delay(m, clear | far | farthest, 1, "is_known")
+        is_near = _delay(m, near & ~clear, 1, "is_near")
         m.d.comb += [
-            total.eq(before + weight),
-            mass.eq(total[:bits] | total[bits].replicate(bits)),
-            self._masses.write_en.eq(valid[2]),
-            self._masses.write_addr.eq(row[2]),
-            self._masses.write_data.eq(mass),
+            total.eq(Mux(is_near, mass_3, Mux(is_known, known, self._masses.read_data)) + weight),
+            self._masses.write_en.eq(valid[3]),
+            self._masses.write_addr.eq(row[3]),
+            self._masses.write_data.eq(mass_3),
         ]
-        return valid[0] | valid[1] | valid[2]
+        return valid[0] | valid[1] | valid[2] | valid[3]
 
     def _search(self, m):
         """Reads the rows and keeps the best. Returns the row to read, whether it is read now, and whether none is."""
@@ -158,11 +164,13 @@ class SlotStatistics(wiring.Component):
                 m.d.comb += idle.eq(~self.search.valid)
                 with m.If(self.search.valid):
                     m.next = "START"
-            with m.State("START"):  # this cycle and the next let the changes before reach the memory
+            with m.State("START"):  # this and the two settling cycles let the changes before reach the memory
                 m.d.comb += start.eq(1)
                 m.d.sync += [cursor.eq(search.row), left.eq(search.n)]
                 m.next = "SETTLE"
             with m.State("SETTLE"):
+                m.next = "SETTLED"
+            with m.State("SETTLED"):
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += running.eq(1)
@@ -179,7 +187,7 @@ class SlotStatistics(wiring.Component):
         return cursor, running, idle
 
     def _keys(self, m, valid):
-        """(valid, evictable, key) of each row read, 13 cycles after its record."""
+        """(valid, evictable, key) of each row read, a fixed number of cycles after its record."""
         config, search = self.config, self.search.payload
         mass, position = self._masses.read_data, self._positions.read_data
         age = Signal(signed(config.position_bits + 1), reset_less=True)
@@ -190,24 +198,40 @@ class SlotStatistics(wiring.Component):
             kept.eq(position >= search.sinks),
             operand.eq(Mux(search.metric == formats.Metric.POSITION, position, mass)),
         ]
-        evictable = _delay(m, kept & (age > search.recent), 12, "evictable")
 
         # An evictable row has age >= 1, so nothing else need be right in the reciprocal.
         m.submodules.reciprocal = reciprocal = Reciprocal(config.position_bits, functions=("reciprocal",))
-        m.submodules.product = product = Multiplier(len(operand) + 1, formats.MANTISSA_BITS + 2)
         rate = search.metric == formats.Metric.RATE
-        m.d.comb += [
-            reciprocal.i.value.eq(age[: config.position_bits]),
-            product.a.eq(_delay(m, operand, reciprocal.latency, "operand")),
-            product.b.eq(Mux(rate, reciprocal.o.y, 1 << formats.MANTISSA_BITS)),
-        ]
-        shift = _delay(m, Mux(rate, reciprocal.o.k, 0), product.latency, "shift")
+        m.d.comb += reciprocal.i.value.eq(age[: config.position_bits])
+        product = self._multiply(
+            m,
+            _delay(m, operand, reciprocal.latency, "operand"),
+            Mux(rate, reciprocal.o.y, 1 << formats.MANTISSA_BITS),
+        )
+        shift = _delay(m, Mux(rate, reciprocal.o.k, 0), self._product_latency, "shift")
         low = len(shift) // 2
-        whole = product.p[formats.MANTISSA_BITS - _RATE_FRACTION : len(operand) + formats.MANTISSA_BITS]
+        whole = product[formats.MANTISSA_BITS - _RATE_FRACTION : len(operand) + formats.MANTISSA_BITS]
         part = _delay(m, whole >> shift[:low], 1, "part")
         high = _delay(m, shift[low:], 1, "shift_high")
         key = _delay(m, part >> Cat(Const(0, low), high), 1, "key")
-        return _delay(m, valid, 3 + reciprocal.latency + product.latency, "valid_key", reset_less=False), evictable, key
+        after = reciprocal.latency + self._product_latency + 2
+        return (
+            _delay(m, valid, 1 + after, "valid_key", reset_less=False),
+            _delay(m, kept & (age > search.recent), after, "evictable"),
+            key,
+        )
+
+    def _multiply(self, m, operand, y):
+        """Their product: one multiplier, or two of at most 18 bits and a sum."""
+        m.submodules.low = low = Multiplier(_OPERAND_BITS + 1, formats.MANTISSA_BITS + 2)
+        m.d.comb += [low.a.eq(operand[:_OPERAND_BITS]), low.b.eq(y)]
+        if len(operand) <= _OPERAND_BITS:
+            return low.p
+        m.submodules.high = high = Multiplier(len(operand) - _OPERAND_BITS + 1, formats.MANTISSA_BITS + 2)
+        m.d.comb += [high.a.eq(operand[_OPERAND_BITS:]), high.b.eq(y)]
+        product = Signal(len(operand) + formats.MANTISSA_BITS + 1)
+        m.d.sync += product.eq(low.p + (high.p << _OPERAND_BITS))
+        return product
 
     def _minimum(self, m, start, seen, valid, evictable, key):
         best = Signal.like(key, reset_less=True)

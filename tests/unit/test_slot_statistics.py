@@ -174,6 +174,7 @@ def test_victims(config):
 @pytest.mark.parametrize("metric", list(Metric))
 def test_the_first_of_equals_wins(metric):
     dut, model = SlotStatistics(USUAL), Model(USUAL)
+    assert dut.overhead == 21
     search = {"row": 6, "n": 6, "position": 100, "sinks": 0, "recent": 0, "metric": metric}
 
     async def drive(ctx):
@@ -200,7 +201,7 @@ def test_protection_ends_exactly_at_its_edges():
             slot, _ = await ask(ctx, dut, search | {"sinks": sinks, "recent": recent})
             assert slot == expected, (sinks, recent)
         assert (await ask(ctx, dut, search | {"position": 3}))[0] is None  # itself and the future
-        assert await ask(ctx, dut, search | {"n": 0}) == (None, 4)  # nothing to read
+        assert await ask(ctx, dut, search | {"n": 0}) == (None, 5)  # nothing to read
 
     run(dut, drive)
 
@@ -240,7 +241,7 @@ def test_search_while_other_rows_are_updated(rate):
                     ctx.set(dut.search.valid, 0)
                 if valid:
                     assert answer is None
-                    answer, delays = plain(victim), sum(u is not None for u in updates[3:cycle])
+                    answer, delays = plain(victim), sum(u is not None for u in updates[4:cycle])
                     assert search["n"] + dut.overhead <= cycle <= search["n"] + dut.overhead + delays
             slot = model.victim(search)
             assert answer["found"] == (slot is not None)
