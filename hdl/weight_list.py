@@ -107,11 +107,22 @@ class WeightList(wiring.Component):
         # First row of the head being read.
         self.base = Signal(pointer_bits)
         self.base_next = Signal(pointer_bits, init=1)
+        # The head being read is complete; then its end in the ring, whether it has no rows, and its beats are known.
+        self.complete = Signal()
+        self.plan = Signal(
+            data.StructLayout({"end": pointer_bits, "none": 1, "beats": sizes.beats_bits}), reset_less=True
+        )
+        # A plan is queued; while the head being read has none, it is the next one.
+        self.pending = Signal()
+        # Beats of the head being written.
+        self.written_beats = Signal(sizes.beats_bits)
         self.beat = Signal(sizes.beat_bits)
         self.first = Signal(init=1)
         # Steps that the output queue can still take.
         self.credit = Signal(range(self.steps + 1), init=self.steps)
+        # A step is read; it is the last of its head; it frees its place.
         self.issue = Signal()
+        self.leave = Signal()
         self.freed = Signal()
 
     def elaborate(self, platform):
@@ -147,7 +158,8 @@ class WeightList(wiring.Component):
             beats.o.ready.eq(entry.end),
             plan.end.eq(self.write + entry.keep),
             plan.none.eq(~(some | entry.keep)),
-            plan.beats.eq(beats.o.payload),
+            self.written_beats.eq(beats.o.payload),
+            plan.beats.eq(self.written_beats),
             outcomes.i.valid.eq(entry.end),
             outcomes.i.payload.rows.eq(rows_next),
             outcomes.i.payload.weight_sum.eq(sum_next),
@@ -168,6 +180,7 @@ class WeightList(wiring.Component):
             plans.i.payload.eq(plan),
             plans.o.ready.eq(self.leave | ~self.complete),
         ]
+        m.d.comb += self.pending.eq(plans.o.valid)
         with m.If(self.leave | ~self.complete):
             m.d.sync += [
                 self.complete.eq(plans.o.valid | (direct & self.entry.end)),
@@ -191,14 +204,16 @@ class WeightList(wiring.Component):
         m.d.comb += [
             here.eq(self.read != self.write),
             behind.eq((self.read_next != self.write) | self.entry.keep),
-            self.issue.eq((self.credit != 0) & (self.complete | (here & behind))),
-            last_pass.eq(self.complete & (self.beat + 1 == plan.beats)),
+            self.issue.eq((self.credit != 0) & (self.complete | (here & behind & ~self.pending))),
+            last_pass.eq(self.beat + 1 == plan.beats),
             step.zero.eq(self.complete & plan.none),
             step.beat.eq(self.beat),
             step.first.eq(self.first),
             step.last.eq(self.complete & (plan.none | (self.read_next == plan.end))),
             step.final.eq(step.last & (plan.none | last_pass)),
             self.leave.eq(self.issue & step.final),
+            # Before its plan is there, the head is in its first pass, and still the one being written.
+            self.freed.eq(self.issue & ~step.zero & Mux(self.complete, last_pass, self.written_beats == 1)),
             ring.read_en.eq(here),
             ring.read_addr.eq(self.read),
         ]

@@ -87,6 +87,7 @@ class Bench:
         for _, t in above:
             magnitude |= t
         assert summary["active"] == len(above)
+        assert summary["none"] == (not above)
         assert summary["mass"] == sum(t for _, t in above)
         assert summary["magnitude"] == magnitude
         if above:

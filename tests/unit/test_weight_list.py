@@ -170,7 +170,7 @@ def test_room_is_exact():
         ctx.set(dut.entry, {"drop": 1})
         await ctx.tick()
         ctx.set(dut.entry, {})
-        await ctx.tick()
+        await wait(ctx, 2)
         assert ctx.get(dut.room)
 
     run(dut, drive)

@@ -17,6 +17,7 @@ def summary(head: Head, config) -> dict:
         magnitude |= t
     payload = {
         "active": len(above),
+        "none": not above,
         "rest": len(others),
         "mass": sum(t for _, t in above),
         "magnitude": magnitude,
@@ -25,7 +26,7 @@ def summary(head: Head, config) -> dict:
         "row": head.row,
     }
     if head.masked:  # these mean nothing then
-        payload |= {"active": 1, "mass": 12345, "magnitude": 0x7FFF, "rest": 1}
+        payload |= {"active": 1, "none": 0, "mass": 12345, "magnitude": 0x7FFF, "rest": 1}
     if not config.softmax:
         return payload | {"rest": 0, "peak": 0}
     return payload | {
