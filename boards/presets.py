@@ -52,10 +52,10 @@ PRESETS: dict[str, UnitConfig] = {
 """Name to configuration."""
 
 SUMMARIES: dict[str, str] = {
-    "default": "embedded default: every mode and normaliser",
-    "tiny": "smallest useful unit: for first looks and quick tests",
-    "icebreaker": "iCEBreaker, Lattice iCE40 UP5K: ReLU only",
-    "ulx3s-85f": "ULX3S, Lattice ECP5-85F: 64 lanes, long contexts",
+    "default": "embedded default, everything built",
+    "tiny": "for quick tests",
+    "icebreaker": "iCEBreaker (iCE40 UP5K), ReLU only",
+    "ulx3s-85f": "ULX3S (ECP5-85F), long contexts",
 }
 
 CLOCKS: dict[str, BoardClock] = {

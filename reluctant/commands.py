@@ -72,7 +72,7 @@ def _prepare(request: Request):
     from reluctant.golden.trace import TraceError, load_trace
 
     from .configuration import choose, fit
-    from .steps import check_build, select
+    from .steps import check_build, layer_settings, select
 
     choice = choose(request.preset, request.config, request.settings)
     try:
@@ -84,6 +84,8 @@ def _prepare(request: Request):
         raise UserError(f"--waves {request.waves}: waves are of one layer: add --layers {scenario.layers[0]}")
     config = fit(choice, heads=trace.heads, kv_heads=trace.kv_heads, head_dim=trace.head_dim, tokens=scenario.tokens)
     check_build(config, scenario)
+    for layer in scenario.layers:
+        layer_settings(trace, layer, scenario)
     return choice, trace, scenario, config
 
 
@@ -95,7 +97,8 @@ def _run(trace, scenario, config, simulator):
     from .runs import run_layers
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("compiling the unit (once)", total=len(scenario.layers))
         simulator.compile()
         progress.update(task, description="layers")

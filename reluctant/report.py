@@ -128,6 +128,7 @@ def build_report(layers: list[dict], config: UnitConfig, scenario: Scenario, sou
             sum(item["mean"] * layer["steps"] for item, layer in zip(latencies, layers, strict=True)) / steps, 1
         ),
         "max": max(item["max"] for item in latencies),
+        "last": max(item["last"] for item in latencies),
     }
     return {
         "version": version("reluctant"),

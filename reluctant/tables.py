@@ -50,8 +50,7 @@ def print_report(report: dict) -> None:
         table.add_row(*_row(str(layer["layer"]), layer))
     console.print(table)
     console.print(
-        "[dim]key and value rows: read, of dense attention's; null: heads without an active row; "
-        "µJ: model, 45 nm (ISSCC 2014)[/]"
+        "[dim]rows: read, in % of dense attention's; null: heads without an active row; µJ: a model of 45 nm[/]"
     )
     results = report["steps"] * config["heads"]
     if report["mismatches"] == 0:
