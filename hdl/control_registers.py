@@ -109,11 +109,13 @@ class ControlRegisters(wiring.Component):
         ]
         with m.FSM(name="access"):
             with m.State("DECODE"), m.If(bus.request):
+                with m.If(~bus.write):
+                    m.d.sync += result.eq(block.word)
                 m.next = "ACT"
             with m.State("ACT"):
                 m.d.sync += error.eq(0)
                 m.next = "DONE"
-                with m.If(~bus.write):
+                with m.If(~bus.write & ~target.block):
                     m.d.sync += result.eq(0)
                 with m.If(~target.allowed):
                     m.d.comb += errors.bad_address.eq(1)
@@ -122,7 +124,7 @@ class ControlRegisters(wiring.Component):
                     m.d.comb += errors.write_busy.eq(1)
                     m.d.sync += error.eq(1)
                 with m.Elif(target.block):
-                    self._access_block(m, bus, block, bad, full, errors, result, error)
+                    self._write_block(m, bus, block, bad, full, errors, error)
                 with m.Elif(target.counter):
                     m.d.comb += counters.start.eq(~target.high)
                     m.d.sync += result.eq(counters.high)
@@ -153,16 +155,19 @@ class ControlRegisters(wiring.Component):
         config = self.config
         m.submodules.check = check = JobCheck(config, block.values.shape())
         queue = StreamFifo(layouts.job(config), config.job_queue)
-        reset = Signal()
+        reset, push = Signal(), Signal()
         m.submodules.queue = ResetInserter(reset)(queue)
-        m.d.sync += reset.eq(block.pulses.CONTROL.soft_reset)
+        m.d.sync += [
+            reset.eq(block.pulses.CONTROL.soft_reset),
+            push.eq(block.pulses.START.start & ~check.bad & queue.i.ready),
+        ]
         connect(m, queue.o, flipped(self.job))
         m.d.comb += [
             self.soft_reset.eq(reset),
             check.values.eq(block.values),
             check.misfit.eq(block.misfit),
             queue.i.payload.eq(check.job),
-            queue.i.valid.eq(block.pulses.START.start & ~check.bad),
+            queue.i.valid.eq(push),
             block.status.STATUS.queued.eq(queue.level),
             block.status.STATUS.room.eq(config.job_queue - queue.level),
         ]
@@ -171,8 +176,8 @@ class ControlRegisters(wiring.Component):
     def _status(self, m: Module, block):
         """Busy, interrupts and jobs done. Returns whether a job is queued or running."""
         working, left = Signal(), Signal()
-        m.d.sync += left.eq(self.job.valid)
-        m.d.comb += [working.eq(self.busy | self.job.valid | left), block.status.STATUS.busy.eq(working)]
+        m.d.sync += [left.eq(self.job.valid), working.eq(self.busy | self.job.valid | left)]
+        m.d.comb += block.status.STATUS.busy.eq(working)
 
         count, jobs_done, irq = Signal(2), Signal(32), Signal()
         finished = self.finished.as_value()
@@ -192,11 +197,13 @@ class ControlRegisters(wiring.Component):
     def _errors(self, m: Module, block):
         """Error pulses into the sticky bits. Returns the pulses that accesses raise."""
         names = [name for name in self.map.fields("ERROR") if name not in PACKET_ERRORS]
-        raised = Signal(data.StructLayout(dict.fromkeys(names, 1)), name="raised")
+        layout = data.StructLayout(dict.fromkeys(names, 1))
+        raised, held = Signal(layout, name="raised"), Signal(layout, name="raised_before")
+        m.d.sync += held.eq(raised)
         for name in PACKET_ERRORS:
             m.d.comb += block.sets.ERROR[name].eq(self.errors[name])
         for name in names:
-            m.d.comb += block.sets.ERROR[name].eq(raised[name])
+            m.d.comb += block.sets.ERROR[name].eq(held[name])
         return raised
 
     def _decode(self, m: Module, bus, block, counters):
@@ -248,12 +255,9 @@ class ControlRegisters(wiring.Component):
             ]
         m.d.comb += counters.index.eq(low[1:])
 
-    def _access_block(self, m: Module, bus, block, bad, full, errors, result, error):
-        """A register is read or written, in this cycle."""
-        with m.If(bus.write):
-            m.d.comb += block.write.eq(1)
-        with m.Else():
-            m.d.sync += result.eq(block.word)
+    def _write_block(self, m: Module, bus, block, bad, full, errors, error):
+        """A register is written, in this cycle; what a read gives was taken in the cycle before."""
+        m.d.comb += block.write.eq(bus.write)
         with m.If(block.pulses.START.start):
             m.d.comb += [errors.bad_job.eq(bad), errors.queue_full.eq(~bad & full)]
             m.d.sync += error.eq(bad | full)

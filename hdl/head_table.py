@@ -116,7 +116,8 @@ class HeadTable(wiring.Component):
         for setting in self.settings:
             m.d.comb += self.entry[setting.name].eq(ram.read_data[setting.bits])
 
-        refused = self._refused(m, word)
+        refused = Signal()
+        m.d.sync += refused.eq(self._refused(m, word))
         read_data, error, done, merge = Signal(32, reset_less=True), Signal(), Signal(), Signal()
         m.d.sync += [merge.eq(self.bus.request & ~merge & ~done), done.eq(merge)]
         m.d.comb += [self.bus.done.eq(done), self.bus.error.eq(error), self.bus.read_data.eq(read_data)]
@@ -162,7 +163,8 @@ class HeadTable(wiring.Component):
                 top = data[self.config.sizes.score_bits - 1 :]
                 m.d.comb += refused.eq(strobe.all() & top.any() & ~top.all())
             with m.Case(number("MODE")):
-                m.d.comb += refused.eq(strobed > (max(Mode) if self.config.softmax else Mode.RELU))
+                unknown = strobed[:2] > (max(Mode) if self.config.softmax else Mode.RELU)
+                m.d.comb += refused.eq(unknown | strobed[2:].any())
             if self.config.softmax:
                 with m.Case(number("MIN_ACTIVE")):
                     m.d.comb += refused.eq(strobed[self.config.sizes.count_bits :].any())
