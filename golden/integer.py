@@ -37,8 +37,8 @@ __all__ = [
     "softmax_weights",
 ]
 
-CHUNK_SCORES = 1 << 20
-"""Scores that :func:`run_layer` holds at a time: about 100 MB of temporaries."""
+CHUNK_SCORES = 1 << 18
+"""Scores that :func:`run_layer` holds at a time: about 25 MB of temporaries."""
 
 
 # Tensor twins of the functions in formats -----------------------------------------------------------------------------
