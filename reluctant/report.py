@@ -63,11 +63,11 @@ def layer_report(
     keys, values = int(key_rows.sum()), int(value_rows.sum())
     dense = heads * int(length.sum())
     weighting = np.where(golden["softmax"], length, golden["active"])
-    normalised = heads * tokens if "output" in golden else 0
+    running = int((~golden["masked"]).sum())
+    normalised = {"run": running, "dense": heads * tokens} if "output" in golden else {"run": 0, "dense": 0}
     shared = {
         "appended_rows": 2 * config.kv_heads * tokens,
         "query_rows": heads * tokens,
-        "result_rows": normalised,
         "head_dim": head_dim,
         "beats": beats,
         "store_bytes": 2 * config.sizes.rows * config.head_dim,
@@ -92,8 +92,18 @@ def layer_report(
         "softmax_heads": int(golden["softmax"].sum()),
         "bytes_read": (keys + values) * head_dim,
         "bytes_dense": 2 * dense * head_dim,
-        "energy_pj": energy_pj(Work(key_rows=keys, value_rows=values, score_reads=int(weighting.sum()), **shared)),
-        "energy_dense_pj": energy_pj(Work(key_rows=dense, value_rows=dense, score_reads=dense, **shared)),
+        "energy_pj": energy_pj(
+            Work(
+                key_rows=keys,
+                value_rows=values,
+                score_reads=int(weighting.sum()),
+                result_rows=normalised["run"],
+                **shared,
+            )
+        ),
+        "energy_dense_pj": energy_pj(
+            Work(key_rows=dense, value_rows=dense, score_reads=dense, result_rows=normalised["dense"], **shared)
+        ),
         "heads": [
             {
                 "head": head,
