@@ -68,7 +68,10 @@ class ContextReadout(wiring.Signature):
 
 
 class ContextBuffer(wiring.Component):
-    """Ring of ``sizes.context_entries`` heads' contexts, and as many records of heads.
+    """Ring of ``sizes.context_entries`` heads' contexts, and a queue of records of heads.
+
+    The queue is as long as the ring if ``rms_layer`` is built, for a whole job has to fit then; else 2, for a record is
+    wide, and a third one waits at ``o``.
 
     Words and records arrive independently, each in head order; a zero head (``record.zero``) has no words. A head
     is valid at ``o.head`` 6 cycles after its last word, 3 cycles after its record and 3 cycles after the transfer of
@@ -110,9 +113,12 @@ class ContextBuffer(wiring.Component):
         entries = self.config.sizes.context_entries
         self._layered = "rms_layer" in self.config.normalisers
         self._row_bits = ceil_log2(entries)
+        self._records = entries if self._layered else 2
         rows = 1 << self._row_bits
         m.submodules.contexts = contexts = Ram(width=len(self.word.data), depth=entries * self.config.sizes.head_words)
-        m.submodules.records = records = Ram(width=len(self.record.payload.as_value()), depth=rows)
+        m.submodules.records = records = Ram(
+            width=len(self.record.payload.as_value()), depth=1 << ceil_log2(self._records)
+        )
         m.submodules.magnitudes = magnitudes = Ram(width=_MAGNITUDE_BITS, depth=rows)
         self._write_words(m, contexts)
         written = self._measure(m, magnitudes)
@@ -174,8 +180,8 @@ class ContextBuffer(wiring.Component):
 
     def _queue_heads(self, m, records, magnitudes, written):
         head, record = self.o.head, self.o.head.payload.record
-        pushed, loaded, valid = Signal(self._row_bits + 1), Signal(), Signal()
-        row, entry, base = Signal.like(pushed), Signal.like(pushed), Signal(address_bits(self.config))
+        pushed, loaded, valid = Signal(ceil_log2(self._records) + 1), Signal(), Signal()
+        row, entry, base = Signal.like(pushed), Signal.like(written), Signal(address_bits(self.config))
         fetch = ~loaded & (row != pushed)
         m.d.comb += [
             records.write_en.eq(self.record.valid & self.record.ready),
@@ -202,9 +208,9 @@ class ContextBuffer(wiring.Component):
         )
         with m.If(advance):
             m.d.sync += [loaded.eq(0), valid.eq(0), here.eq(there)]
-        self._forget(m, advance, here, there)
+        self._forget(m, advance, here, there, fetch)
 
-    def _forget(self, m, advance, here, there):
+    def _forget(self, m, advance, here, there, fetch):
         """Which heads are still there: the place of the oldest, free entries, queued records."""
         forget = Signal()
         m.d.comb += forget.eq(advance & ~self.o.keep if self._layered else advance)
@@ -221,9 +227,9 @@ class ContextBuffer(wiring.Component):
         with m.If(release != self.allocate):
             m.d.sync += self.space.eq(release | (free > 1))
 
-        push, level = self.record.valid & self.record.ready, Signal(range(entries + 1))
-        m.d.sync += level.eq(level + push - forget)
-        m.d.comb += self.record.ready.eq(level != entries)
+        push, level = self.record.valid & self.record.ready, Signal(range(self._records + 1))
+        m.d.sync += level.eq(level + push - (forget if self._layered else fetch))  # what is fetched is held at o
+        m.d.comb += self.record.ready.eq(level != self._records)
 
 
 def _bit_length(m, value):

@@ -84,18 +84,28 @@ class Normaliser(wiring.Component):
         self.layered, self.rms = "rms_layer" in built, "rms_head" in built or "rms_layer" in built
         self.is_mode = {name: mode == formats.Normaliser[name.upper()] for name in built}
         computes = Cat(self.is_mode.values()).any() if built else Const(0, 1)
+        layer = self.is_mode.get("rms_layer", Const(0, 1))
+        head = self.is_mode.get("rms_head", Const(0, 1))
+        self.phase = Signal(2)  # of a layer's heads: 0 gather magnitudes, 1 add squares, 2 emit
+        emitting = ~layer | (self.phase == 2)
+        contexts = ~computes | record.head.emit_context
         flags = {
             "outputs": computes,
-            "contexts": ~computes | record.head.emit_context,
-            "zero": record.zero,
+            "contexts": contexts,
             "last": record.head.last,
-            "layer": self.is_mode.get("rms_layer", Const(0, 1)),
-            "head": self.is_mode.get("rms_head", Const(0, 1)),
+            "layer": layer,
+            "emitting": emitting,
+            "gather": ~emitting & (self.phase == 0) & ~record.zero,
+            "pass": ~emitting & ((self.phase == 0) | record.zero),  # nothing to do
+            "compute": ~emitting | (computes & ~record.zero),
+            "early": ~emitting | ~contexts,  # computes without waiting for the packer
+            "squares": head | ~emitting,
+            "together": emitting & (head | record.head.last),  # the last one of those normalised together
+            "rms": head | layer,
         }
         self.flag = {name: Signal(name=f"head_{name}") for name in flags}
         m.d.sync += [self.flag[name].eq(value) for name, value in flags.items()]
-        self.phase = Signal(2)  # of a layer's heads: 0 gather magnitudes, 1 add squares, 2 emit
-        self.emitting = ~(self.flag["layer"] & (self.phase != 2)) if self.layered else Const(1, 1)
+        self.emitting = self.flag["emitting"]
         self.advance = Signal()
         m.d.comb += self.i.head.ready.eq(self.advance)
 
@@ -169,7 +179,7 @@ class Normaliser(wiring.Component):
         profile = _times(head.profile, self.config.heads) if self.config.profiles > 1 else 0
         m.d.sync += [row.eq(profile + head.head), base.eq(_times(row, self.groups))]
         with m.If(self.inject):
-            m.d.sync += [group.eq(base), use.eq(self.flag["head"] | self.flag["layer"])]
+            m.d.sync += [group.eq(base), use.eq(self.flag["rms"])]
         with m.Elif(scaled[Scaler.gain_delay - 1]):
             m.d.sync += group.eq(group + 1)
         m.d.comb += self.gain_addr.eq(group)
@@ -186,16 +196,17 @@ class Normaliser(wiring.Component):
             m.d.comb += self.i.keep.eq(~self.emitting)
             m.d.comb += self.i.rewind.eq(self.advance & flag["last"] & ~self.emitting)
         if self.config.normalisers:
-            together = self.advance & self.emitting & (flag["head"] | flag["last"])
-            m.d.comb += self.factor.clear.eq(together)
+            m.d.comb += self.factor.clear.eq(self.advance & flag["together"])
         m.d.comb += reader.start.eq(packer.fetch)
         self.timer = Signal(range(32))
         m.d.sync += self.timer.eq(self.timer - 1)
+        if not self.config.normalisers:
+            m.d.comb += self.advance.eq(self.i.head.valid & packer.sent)
+            return
         with m.FSM(name="sequence"):
             with m.State("IDLE"), m.If(self.i.head.valid):
                 self._idle(m)
-            if self.config.normalisers:
-                self._compute(m)
+            self._compute(m)
 
     def _idle(self, m):
         flag, sent = self.flag, self.packer.sent
@@ -203,24 +214,21 @@ class Normaliser(wiring.Component):
             m.d.comb += self.advance.eq(sent)
             return
         begin = Signal()
-        with m.If(~self.emitting):
-            gather = self.phase == 0
-            m.d.comb += [self.advance.eq(gather | flag["zero"]), begin.eq(~self.advance)]
-            m.d.comb += self.factor.gather.eq(gather & ~flag["zero"])
-        with m.Elif(flag["zero"] | ~flag["outputs"]):
-            m.d.comb += self.advance.eq(sent)
-        with m.Else():
-            m.d.comb += begin.eq(sent | ~flag["contexts"])
+        m.d.comb += [
+            self.factor.gather.eq(flag["gather"]),
+            self.advance.eq(flag["pass"] | (~flag["compute"] & sent)),
+            begin.eq(flag["compute"] & ~flag["pass"] & (flag["early"] | sent)),
+        ]
         with m.If(begin):
             m.d.comb += self.reader.start.eq(1)
-            m.d.sync += self.timer.eq(ScaleFactor.argument_latency - 2)
             m.next = "SOLVE"
-            if self.layered:
-                with m.If(flag["layer"]):
-                    m.d.sync += self.timer.eq(self._square_wait())
             if self.rms:
-                with m.If(flag["head"] | ~self.emitting):
+                with m.If(flag["squares"]):
                     m.next = "SETTLE"
+        m.d.sync += self.timer.eq(ScaleFactor.argument_latency - 2)
+        if self.layered:
+            with m.If(flag["layer"]):
+                m.d.sync += self.timer.eq(self._square_wait())
 
     def _square_wait(self):
         """Cycles less 2 from the last group squared to the ``y`` of their sum."""

@@ -25,8 +25,8 @@ class Reciprocal(wiring.Component):
 
     The value is aligned to its leading one (nibble first, then bit), its next 6 bits choose a breakpoint and the
     9 bits after those interpolate linearly. One value a cycle; the result of ``i`` is at ``o`` exactly ``latency``
-    (8) cycles later. A value of 0 gives ``y = 0`` and any ``k``. Costs one multiplier and 64 table entries for the
-    reciprocal, 128 for the root.
+    (8) cycles later. A value of 0 gives ``y = 0`` and any ``k``. Costs one multiplier and a table of 64 entries for the
+    reciprocal and 128 for the root, about 26 bits each: registered ROM, which synthesis puts into block RAM.
 
     Parameters
     ----------
@@ -109,20 +109,19 @@ class Reciprocal(wiring.Component):
     def _interpolate(self, m, mantissa, above, zero, root):
         """Four registers: table, both sides of the multiplier, subtraction."""
         index = mantissa[formats.TABLE_FRACTION_BITS :]
-        rows = []
-        for name in self.functions:
-            for table in _TABLES[name]:
-                rows.append([(base, base - after) for base, after in pairwise(table)])
-        slope_bits = max(slope for row in rows for _, slope in row).bit_length()
+        tables = [table for name in self.functions for table in _TABLES[name]]
+        rows = [(base, base - after) for table in tables for base, after in pairwise(table)]
+        slope_bits = max(slope for _, slope in rows).bit_length()
         layout = data.StructLayout({"base": formats.MANTISSA_BITS + 1, "slope": slope_bits})
-        read = [Array(layout.const({"base": b, "slope": s}).as_value() for b, s in row)[index] for row in rows]
-        value = read[0]
-        if "rsqrt" in self.functions:
-            value = Mux(~above[0], read[-1], read[-2])  # above is even where the bit length is odd
-        if len(self.functions) == 2:
-            value = Mux(root, value, read[0])
+        odd = ~above[0]  # the bit length is odd
+        chosen = {
+            ("reciprocal",): Cat(index),
+            ("rsqrt",): Cat(index, odd),
+            _KNOWN: Cat(index, root & ~odd, root & odd),
+        }[self.functions]
         entry = Signal(layout, reset_less=True)
-        m.d.sync += entry.as_value().eq(value)
+        rom = Array(layout.const({"base": base, "slope": slope}).as_value() for base, slope in rows)
+        m.d.sync += entry.as_value().eq(rom[chosen])
         fraction = _delay(m, mantissa[: formats.TABLE_FRACTION_BITS], 1, "fraction")
 
         m.submodules.slope = slope = Multiplier(slope_bits + 1, formats.TABLE_FRACTION_BITS + 1)

@@ -144,7 +144,6 @@ def test_space_counts_entries(build):
     """All entries at one a cycle; then none, until a head with contexts (not a zero head) is forgotten."""
     dut = ContextBuffer(build)
     entries = build.sizes.context_entries
-    heads = [None, *([[1] * build.lanes] * entries)]
 
     async def bench(ctx):
         ctx.set(dut.allocate, 1)
@@ -153,28 +152,39 @@ def test_space_counts_entries(build):
             await ctx.tick()
         ctx.set(dut.allocate, 0)
         assert not ctx.get(dut.space)
-        for head in heads[1:]:
-            for start in range(4):
-                ctx.set(dut.word, {"valid": 1, "last": start == 3, "data": pack(head[: build.sizes.word])})
-                await ctx.tick()
+        for start in range(4 * entries):
+            ctx.set(dut.word, {"valid": 1, "last": start % 4 == 3, "data": 1})
+            await ctx.tick()
         ctx.set(dut.word.valid, 0)
-        await helpers.send(ctx, dut.record, [{"zero": head is None} for head in heads[:entries]])
-        ctx.set(dut.record.valid, 1)
-        assert not ctx.get(dut.record.ready)
-        ctx.set(dut.record.valid, 0)
-        await transfer_next(ctx)
+        await helpers.send(ctx, dut.record, [{"zero": 1}, {"zero": 0}])
+        await next_head(ctx)
         await ctx.tick().repeat(4)
         assert not ctx.get(dut.space)
-        await transfer_next(ctx)
+        await next_head(ctx)
         await ctx.tick().repeat(2)
         assert ctx.get(dut.space)
         ctx.set(dut.allocate, 1)
         await ctx.tick()
         assert not ctx.get(dut.space)
 
-    async def transfer_next(ctx):
+    async def next_head(ctx):
         await await_head(ctx, dut)
         await transfer(ctx, dut)
+
+    helpers.run(dut, bench)
+
+
+@pytest.mark.parametrize(("build", "held"), [(BUILDS[0], 6), (BUILDS[1], 3)], ids=["layer", "no layer"])
+def test_records_held(build, held):
+    dut = ContextBuffer(build)
+
+    async def bench(ctx):
+        taken = 0
+        ctx.set(dut.record.valid, 1)
+        for _ in range(30):
+            taken += ctx.get(dut.record.ready)
+            await ctx.tick()
+        assert taken == held
 
     helpers.run(dut, bench)
 
