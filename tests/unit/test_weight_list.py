@@ -127,6 +127,14 @@ def test_random_streams(slots, lanes, gap, stall):
     Bench(config, heads, gap=gap, stall=stall).run()
 
 
+@pytest.mark.parametrize("stall", [0, 0.2, 0.5])
+def test_many_tiny_heads(stall):
+    """Heads end while the one before leaves, at every distance."""
+    rng = random.Random(f"tiny {stall}")
+    heads = [Stream([rng.randint(0, 3) for _ in range(rng.randint(0, 3))], rng.randint(1, 3)) for _ in range(250)]
+    Bench(make_config(4, lanes=16), heads, stall=stall).run()
+
+
 @pytest.mark.parametrize("beats", [1, 4])
 def test_full_ring(beats):
     """A head of as many weights as the ring has places, twice, with no place to spare."""
