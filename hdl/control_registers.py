@@ -130,7 +130,7 @@ class ControlRegisters(wiring.Component):
                     m.d.sync += result.eq(counters.high)
                     with m.If(~target.high):
                         m.next = "COUNTER"
-                with m.Elif(target.head | target.gain):
+                with m.Elif(target.head | (target.gain if self.has_gains else 0)):
                     m.next = "TABLE"
                 if self.config.statistics:
                     with m.Else():
@@ -208,7 +208,8 @@ class ControlRegisters(wiring.Component):
 
     def _decode(self, m: Module, bus, block, counters):
         """What the access is for: flags, registered in the cycle before they are used."""
-        kinds = ("allowed", "block", "counter", "high", "table", "head", "gain", "position")
+        kinds = ["allowed", "block", "counter", "high", "table", "head"]
+        kinds += ["gain"] * self.has_gains + ["position"] * self.config.statistics
         target, now = (Signal(data.StructLayout(dict.fromkeys(kinds, 1)), name=name) for name in ("target", "now"))
         m.d.sync += target.eq(now)
         window_bits = ceil_log2(self.map.window) - WORD_SHIFT

@@ -1,6 +1,6 @@
 """A queue of stream payloads."""
 
-from amaranth.hdl import Module, Shape
+from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,8 @@ __all__ = ["StreamFifo"]
 class StreamFifo(wiring.Component):
     """First-in-first-out queue of ``depth`` payloads, in registers or LUT RAM.
 
-    Latency 1 cycle, one payload a cycle; ``o.payload`` holds until taken; neither side waits for the other.
+    Latency 1 cycle, one payload a cycle (with ``depth`` 1 one every other cycle); ``o.payload`` holds until taken;
+    neither side waits for the other.
 
     Parameters
     ----------
@@ -35,6 +36,9 @@ class StreamFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        if self.depth == 1:
+            self._register(m)
+            return m
         m.submodules.fifo = queue = fifo.SyncFIFO(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
             queue.w_data.eq(self.i.payload),
@@ -49,3 +53,11 @@ class StreamFifo(wiring.Component):
         else:
             m.d.comb += self.o.payload.eq(queue.r_data)
         return m
+
+    def _register(self, m):
+        """One payload (Amaranth's queue of one has addresses of no bits, which Verilog cannot say)."""
+        held = Signal(self.shape, reset_less=True)
+        m.d.comb += [self.i.ready.eq(~self.level), self.o.valid.eq(self.level), self.o.payload.eq(held)]
+        m.d.sync += self.level.eq(Mux(self.level, ~self.o.ready, self.i.valid))
+        with m.If(~self.level):
+            m.d.sync += held.eq(self.i.payload)
