@@ -1,6 +1,6 @@
 """The non-zero weights of the heads that wait for their value phase."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from reluctant.golden import formats
@@ -97,7 +97,7 @@ class WeightList(wiring.Component):
                 "o": Out(stream.Signature(layouts.value_row(config))),
             }
         )
-        # Places neither reserved nor in use.
+        # Places neither reserved nor in use, a cycle ago.
         self.space = Signal(range(self.depth + 1), init=self.depth)
         # Ring pointers have one bit more than an address, so that full differs from empty.
         pointer_bits = sizes.slot_bits + 1
@@ -188,12 +188,18 @@ class WeightList(wiring.Component):
             ]
 
     def _account(self, m):
-        """Count free places; ``room`` is decided a cycle ahead and sees returned places later."""
-        returned = Signal(2)
+        """Count free places, a cycle late; ``room`` knows of the reservations that are not counted yet."""
+        reserved = Signal()
+        change = Signal(signed(3))
         m.d.sync += [
-            returned.eq(self.freed + self.entry.drop),
-            self.space.eq(self.space + returned - self.reserve),
-            self.room.eq((self.space > 1) | ((self.space == 1) & ~self.reserve)),
+            reserved.eq(self.reserve),
+            change.eq(self.freed + self.entry.drop - self.reserve),
+            self.space.eq(self.space + change),
+            self.room.eq(
+                (self.space > 2)
+                | ((self.space == 2) & ~(reserved & self.reserve))
+                | ((self.space == 1) & ~reserved & ~self.reserve)
+            ),
         ]
 
     def _read(self, m, ring):
