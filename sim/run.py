@@ -12,8 +12,9 @@ from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap
 
 from .build import Build, compile_bench
+from .lowering import lower
 from .program import ExpectPacket, Job, Packet, Program, Step
-from .script import Record, Script, lower
+from .script import Record, Script
 
 __all__ = ["Results", "SimulationError", "StepResult", "simulate"]
 

@@ -10,6 +10,7 @@ from reluctant.golden.formats import Normaliser
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap
 from reluctant.sim.build import BuildError, cache_folder, compile_bench
+from reluctant.sim.lowering import lower
 from reluctant.sim.program import (
     Delay,
     ExpectPacket,
@@ -25,7 +26,7 @@ from reluctant.sim.program import (
     Write,
 )
 from reluctant.sim.run import SimulationError, simulate
-from reluctant.sim.script import Record, Script, lower
+from reluctant.sim.script import Record, Script
 
 from .stand_in import stand_in
 
