@@ -133,7 +133,10 @@ class Bench:
         while len(self.source.taken) < taken:
             self.source.dequeue_event.clear()
             await self.source.dequeue_event.wait()
-        await self.do_write(self.script.addresses["START"], "01000000", 0)
+        answer = await self.host.write(self.script.addresses["START"], (1).to_bytes(4, "little"))
+        self.accesses += 1
+        if answer.resp:
+            raise BenchFailureError(f"the job of step {self.jobs} was refused: {await self.registers()}")
         self.record.started.append(_now())
         self.jobs += 1
 

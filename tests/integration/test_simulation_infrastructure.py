@@ -143,6 +143,7 @@ def test_raw_operations():
             "write of bytes 01000000 .* answered with OKAY, not SLVERR",
         ),
         ([Read(register="JOB_N", expect=7)], "JOB_N at 0x34 is 0x00000000: 0x00000007 is right"),
+        ([*[Write(register="START", word=1)] * 3, step()], "the job of step 0 was refused: STATUS 0x00000001"),
         ([step(), ExpectPacket()], "nothing moves since"),
         (
             [Write(register="START", word=1), Packet(bytes(16)), ExpectPacket(bytes(96))],
