@@ -22,8 +22,8 @@ gain ``g``
     signed 16 bits, 8 of them fraction.
 """
 
-from enum import IntEnum
 import math
+from enum import IntEnum
 
 DATA_BITS = 8
 WEIGHT_BITS = 8
@@ -43,8 +43,12 @@ GAIN_FRACTION = 8
 GAIN_ONE = 1 << GAIN_FRACTION
 SCALED_BITS = 18
 """Signed width of a context element inside the normaliser, before and after it is scaled."""
+SHIFTED_FRACTION = 9
+"""Fraction bits, in units of the output's LSB, before the factor: it may be as low as 1/2, so +-256 must fit."""
 SCALED_FRACTION = 10
-FACTOR_FRACTION = 15
+"""Fraction bits behind the factor, where +-128 is enough."""
+FACTOR_FRACTION = 15 + SHIFTED_FRACTION - SCALED_FRACTION
+"""Bits dropped behind the factor F, which stands for ``F * 2**-15``."""
 SHIFT_MIN, SHIFT_MAX = -(SCALED_BITS - 1), CONTEXT_BITS
 """A context element is shifted right by SHIFT_MIN...SHIFT_MAX; beyond, every result is already saturated or zero."""
 SQUARE_BITS = 15
@@ -218,7 +222,7 @@ def factor(y: int, k: int, alpha: tuple[int, int], exponent: int) -> tuple[int, 
     in [2**14, 2**16], or 0 when alpha is 0; s is clamped to SHIFT_MIN...SHIFT_MAX, which changes no result.
     """
     mantissa, alpha_exponent = alpha
-    shift = -(alpha_exponent - k + exponent + SCALED_FRACTION)
+    shift = -(alpha_exponent - k + exponent + SHIFTED_FRACTION)
     return (y * mantissa) >> MANTISSA_BITS, max(SHIFT_MIN, min(SHIFT_MAX, shift))
 
 
@@ -240,7 +244,8 @@ def magnitude_bits(contexts) -> int:
 def square_shift(bits: int, exponent: int = 0) -> int:
     """Right shift (negative: left) before squaring a head whose contexts carry ``2**exponent``.
 
-    ``bits`` is the largest of ``magnitude_bits + exponent`` over the heads that are normalised together.
+    ``bits`` is the largest of ``magnitude_bits + exponent`` over the heads that are normalised together and whose
+    magnitude is not 0.
     """
     return max(0, bits - SQUARE_BITS) - exponent
 

@@ -114,7 +114,7 @@ def rsqrt(value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _factor(y: Tensor, k: Tensor, mantissa: Tensor, alpha_exponent: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
-    shift = -(alpha_exponent - k + exponent + formats.SCALED_FRACTION)
+    shift = -(alpha_exponent - k + exponent + formats.SHIFTED_FRACTION)
     return (y * mantissa) >> formats.MANTISSA_BITS, shift.clamp(formats.SHIFT_MIN, formats.SHIFT_MAX)
 
 

@@ -27,9 +27,7 @@ class Multiplier(wiring.Component):
 
     def __init__(self, a_width: int, b_width: int):
         self.a_width, self.b_width = a_width, b_width
-        super().__init__(
-            {"a": In(signed(a_width)), "b": In(signed(b_width)), "p": Out(signed(a_width + b_width))}
-        )
+        super().__init__({"a": In(signed(a_width)), "b": In(signed(b_width)), "p": Out(signed(a_width + b_width))})
 
     def elaborate(self, platform):
         m = Module()

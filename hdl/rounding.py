@@ -18,4 +18,4 @@ def saturate(value: Value, bits: int) -> Value:
     top = value[bits - 1 :]
     fits = (top == 0) | top.all()
     limit = Mux(value[-1], Const(-(1 << (bits - 1)), bits), Const((1 << (bits - 1)) - 1, bits))
-    return Mux(fits, value[:bits], limit).as_signed()
+    return Mux(fits, value[:bits], limit)[:bits].as_signed()

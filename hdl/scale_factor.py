@@ -151,7 +151,7 @@ class ScaleFactor(wiring.Component):
         squaring, scaling = Signal(signed(8), reset_less=True), Signal(signed(9), reset_less=True)
         m.d.sync += [
             squaring.eq(over - exponent - formats.SHIFT_MIN),
-            scaling.eq(squaring - record.head.alpha_exponent - formats.SCALED_FRACTION),
+            scaling.eq(squaring - record.head.alpha_exponent - formats.SHIFTED_FRACTION),
         ]
         total = Signal(signed(10), reset_less=True)
         m.d.sync += total.eq(scaling + k)

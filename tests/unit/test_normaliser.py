@@ -260,7 +260,6 @@ def test_model_is_within_one_of_the_formula(mode):
     assert max(found) <= 1
 
 
-@pytest.mark.xfail(formats.SCALED_FRACTION > 9, reason="saturates below int8's limits where F < 1", strict=True)
 @pytest.mark.parametrize("mode", [Normaliser.LENGTH, Normaliser.SUM])
 def test_model_saturates_where_the_formula_does(mode):
     assert max(errors(mode, float("inf"))) <= 1
