@@ -1,15 +1,24 @@
 """Bounded model checks and proofs of components, through SymbiYosys."""
 
 import os
-from pathlib import Path
 import shutil
 import subprocess
+from pathlib import Path
+from typing import NamedTuple
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 ENGINE = "smtbmc --unroll boolector"
+
+
+class Tap(NamedTuple):
+    """Beats that are not a stream, for functions that take one: ``payload`` passes whenever ``valid`` is high."""
+
+    valid: Value
+    payload: Value
+    ready: Value = Const(1)
 
 
 def flat(payload) -> Value:
@@ -33,9 +42,10 @@ def _tools(tmp_path: Path) -> Path:
 def check(tmp_path: Path, harness, inputs, *, depth: int, mode: str = "bmc"):
     """Assert that no sequence of ``inputs`` violates an assertion of ``harness`` within ``depth`` cycles of reset.
 
-    ``mode="prove"`` shows it for every length, by induction over ``depth`` cycles.
+    ``mode="prove"`` shows it for every length, by induction over ``depth`` cycles. Reset is an input too: it may come
+    again at any time. Whatever is not among ``inputs`` and not driven keeps its initial value.
     """
-    text = rtlil.convert(harness, name="harness", ports=inputs, emit_src=False)
+    text = rtlil.convert(harness, name="harness", ports=[flat(value) for value in inputs], emit_src=False)
     (tmp_path / "harness.il").write_text(text)
     (tmp_path / "check.sby").write_text(
         f"[options]\nmode {mode}\ndepth {depth}\nappend 0\n\n[engines]\n{ENGINE}\n\n"
@@ -53,11 +63,26 @@ def check(tmp_path: Path, harness, inputs, *, depth: int, mode: str = "bmc"):
     assert "DONE (PASS" in result.stdout, result.stdout[-3000:]
 
 
-def initial_reset(m: Module) -> Signal:
-    """High in the first cycle only; registers have their initial values then, as after reset."""
-    started = Signal()
-    m.d.sync += started.eq(1)
-    return ~started
+def transfer(stream) -> Value:
+    """A payload passes in this cycle."""
+    return stream.valid & stream.ready
+
+
+def delayed(m: Module, value, name: str, cycles: int = 1) -> Signal:
+    """``value`` some cycles ago; 0 before."""
+    value = flat(value)
+    for index in range(cycles):
+        was = Signal(len(value), name=f"{name}_was{index}")
+        m.d.sync += was.eq(value)
+        value = was
+    return value
+
+
+def streak(m: Module, condition, name: str, limit: int = 63) -> Signal:
+    """Cycles before this one in which ``condition`` held without a break, at most ``limit``."""
+    count = Signal(range(limit + 1), name=f"{name}_streak")
+    m.d.sync += count.eq(Mux(condition, Mux(count == limit, limit, count + 1), 0))
+    return count
 
 
 def hold(m: Module, stream, name: str, *, assume: bool):

@@ -1,8 +1,7 @@
 """No payload lost, duplicated or reordered, under any stall."""
 
-from amaranth.hdl import Assert, Module
 import pytest
-
+from amaranth.hdl import Assert, Module
 from reluctant.hdl.stream_fifo import StreamFifo
 
 from .harness import check, hold, same_order
