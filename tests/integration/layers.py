@@ -15,8 +15,8 @@ from reluctant.golden.formats import Metric
 from reluctant.golden.integer import AttentionResult, attend_rows
 from reluctant.golden.settings import DEFAULT_GAIN, LayerSettings
 from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.register_map import RegisterMap
 from reluctant.sim.program import (
-    ExpectPacket,
     HeadSettings,
     Job,
     Operation,
@@ -32,7 +32,21 @@ from reluctant.sim.run import Results, simulate
 
 from reluctant.compare import FIELDS, compare, expected, observed
 
-__all__ = ["START", "ModelUnit", "Scenario", "has_gains", "random_rows"]
+__all__ = ["SMALL", "START", "ModelUnit", "Scenario", "has_gains", "random_rows"]
+
+SMALL = UnitConfig(
+    lanes=8,
+    head_dim=32,
+    slots=13,
+    heads=4,
+    kv_heads=2,
+    normalisers=("rms_head", "sum"),
+    mass_bits=16,
+    position_bits=12,
+    profiles=2,
+    job_queue=3,
+)
+"""A build that several tests share, so that it is compiled once."""
 
 START = Write(register="START", word=1)
 WAITS = ("INPUT_WAIT_CYCLES", "OUTPUT_WAIT_CYCLES", "PIPELINE_WAIT_CYCLES")
@@ -82,7 +96,7 @@ class ModelUnit:
     def __init__(self, config: UnitConfig, settings: dict[tuple[int, int], HeadSettings] | None = None):
         shape = (config.kv_heads, config.slots)
         self.config = config
-        self.settings = settings or {}
+        self.settings = dict(settings or {})
         self.keys = np.zeros((*shape, config.head_dim), np.int8)
         self.values = self.keys.copy()
         self.elements = np.zeros(shape, np.int64)
@@ -218,11 +232,15 @@ class Scenario:
         result = self.model.run(step)
         self._answers.append(None if result is None else self._fields(job, result))
 
-    def start(self, job: Job, queries: np.ndarray | None = None) -> tuple[Packet, ExpectPacket]:
-        """Start an attending job without its packet; the packet and what must answer it, to be added later."""
-        step = self.make_step(job, queries)
+    def answer(self, step: Step) -> bytes:
+        """Run a step on the model alone; the packet that must answer it."""
+        return self._packet(step.job, self.model.run(step))
+
+    def start(self, job: Job) -> tuple[Packet, bytes]:
+        """Start an attending job without its packet; the packet, to be added later, and what must answer it."""
+        step = self.make_step(job)
         self.add(SetJob(job), START)
-        return Packet(step.packet()), ExpectPacket(self._packet(job, self.model.run(step)))
+        return Packet(step.packet()), self.answer(step)
 
     def refused(self, job: Job, error: str = "bad_job") -> None:
         """A job whose START answers SLVERR."""
@@ -230,13 +248,21 @@ class Scenario:
         self.errors.add(error)
 
     def dropped(self, job: Job, beats: int) -> None:
-        """From idle, start a job whose packet is ``beats`` longer, or shorter, than it should be."""
-        data = self.make_step(job).packet() + bytes(self.random.bytes(max(0, beats) * self.config.lanes))
+        """Start a job whose packet is ``beats`` longer, or shorter, than it should be; the queue must have room."""
+        data = self.make_step(job).packet() + self.random.bytes(max(0, beats) * self.config.lanes)
         if beats < 0:
             data = data[: beats * self.config.lanes]
-        self.add(WaitIdle(), SetJob(job), START, Packet(data))
+        self.add(SetJob(job), START, Packet(data))
         self.errors.add("packet_long" if beats > 0 else "packet_short")
         self.model.counters["JOBS"] += 1
+
+    def check_errors(self) -> None:
+        """Read ERROR: exactly the bits that the operations so far must have set; then clear it."""
+        names = self.errors | self.model.errors
+        word = RegisterMap(self.config).encode("ERROR", **dict.fromkeys(names, 1))
+        self.add(WaitIdle(), Read(register="ERROR", expect=word), Write(register="ERROR", word=word))
+        self.errors.clear()
+        self.model.errors.clear()
 
     def uncounted(self) -> None:
         """From here on counters are not compared (a reset in mid-job lost count of what was done)."""

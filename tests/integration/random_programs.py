@@ -215,7 +215,7 @@ class _Writer:
         scenario, random, config = self.scenario, self.random, self.config
         match random.integers(40):
             case 0:
-                scenario.refused(self._job(n=config.slots + 1))
+                scenario.refused(self._job(n=config.slots, base=1))
             case 1:
                 scenario.add(Read(register="BUSY_CYCLES.LO"), Read(register="BUSY_CYCLES.HI"))
             case 2:
@@ -224,6 +224,7 @@ class _Writer:
                 scenario.add(Delay(int(random.integers(300))))
             case 4:
                 beats = _pick(random, (-1, 1, 5, -config.sizes.beats))
+                scenario.add(WaitIdle())
                 scenario.dropped(self._job(n=1, head_dim=config.head_dim), beats)
 
 
