@@ -272,7 +272,17 @@ def _add_runtime(work: Path, make: list[str], environment: dict, plan: dict) -> 
             shutil.copyfile(path, work / path.name)
 
 
+def _evaluate_at_start(verilog: str) -> str:
+    """Yosys's combinational blocks watch a dummy register that is to wake them at time 0.
+
+    Icarus initialises it before they watch, so that a block whose inputs do not change would stay X; `#0` sets it after.
+    """
+    return re.sub(r"reg (\\\$auto\$\S+:dump_module\$\d+ ) = 0;", r"reg \1; initial #0 \1= 0;", verilog)
+
+
 def _icarus(work: Path, plan: dict) -> None:
+    source = work / UNIT_FILE
+    source.write_text(_evaluate_at_start(source.read_text()))
     sources = [*map(str, _bench_sources()), UNIT_FILE]
     tops = ["-s", TOP]
     if plan["waves"]:
