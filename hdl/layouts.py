@@ -19,7 +19,6 @@ __all__ = [
     "result_head",
     "result_record",
     "score_head",
-    "score_summary",
     "value_head",
     "value_record",
     "value_row",
@@ -125,22 +124,6 @@ def head_settings(config: UnitConfig) -> data.StructLayout:
     names = ("theta", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
     return data.StructLayout(
         {name: score[name] for name in names} | {name: result[name] for name in ("alpha_mantissa", "alpha_exponent")}
-    )
-
-
-def score_summary(config: UnitConfig) -> data.StructLayout:
-    """A head whose scores are all in one bank of the score buffer."""
-    sizes = config.sizes
-    return data.StructLayout(
-        {
-            "bank": 1,
-            "active": sizes.count_bits,  # shifted scores above zero: entries 0 ... active - 1
-            "rest": sizes.count_bits,  # the others: entries slots - 1 ... slots - rest
-            "mass": sizes.mass_bits,
-            "magnitude": sizes.shifted_bits - 1,  # OR of the shifted scores above zero
-            "peak": signed(sizes.shifted_bits),  # their maximum over all rows; only built with softmax
-            "head": score_head(config),
-        }
     )
 
 
