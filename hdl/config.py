@@ -42,7 +42,8 @@ class UnitConfig:
     normalisers
         Those built beside ``none``: any of ``rms_head``, ``rms_layer``, ``length``, ``sum``.
     normaliser_lanes
-        Context elements normalised per cycle: a power of two, 1 to lanes / 4; 0 chooses lanes / 8, at least 1 and at most 8.
+        Context elements normalised per cycle: a power of two, 1 to lanes / 4; 0 chooses lanes / 8, at least 1 and at
+        most 8.
     statistics
         Build slot statistics and the victim search.
     mass_bits, position_bits
