@@ -164,10 +164,11 @@ class AttentionCore(wiring.Component):
         if self.config.statistics:
             m.d.comb += self.errors.no_victim.eq(self.appender.no_victim)
         events, fetched = self.events, self.fetch.events
-        idle = self.busy & ~(fetched.key_beat | fetched.value_beat)
+        working = self.busy | self.job.valid  # a job that waits for its packet has not started
+        idle = working & ~(fetched.key_beat | fetched.value_beat)
         output_wait = self.o.valid & ~self.o.ready
         m.d.comb += [
-            events.busy_cycles.eq(self.busy),
+            events.busy_cycles.eq(working),
             events.key_beats.eq(fetched.key_beat),
             events.value_beats.eq(fetched.value_beat),
             events.key_rows.eq(fetched.key_row),

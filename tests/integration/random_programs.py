@@ -221,7 +221,7 @@ class _Writer:
             case 2:
                 scenario.add(WaitIdle())
             case 3:
-                scenario.add(Delay(int(random.integers(300))))
+                scenario.add(Delay(int(random.integers(1, 300))))
             case 4:
                 beats = _pick(random, (-1, 1, 5, -config.sizes.beats))
                 scenario.add(WaitIdle())

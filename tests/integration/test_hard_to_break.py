@@ -267,3 +267,15 @@ def test_a_packet_before_its_job_waits():
     scenario.add(SetJob(QUERY), START, ExpectPacket(scenario.answer(step)))
     append(scenario, 2)
     scenario.run()
+
+
+def test_waiting_for_a_packet_is_counted():
+    """A job that waits 1000 cycles for its packet is busy, and waits for input."""
+    scenario = filled()
+    scenario.add(WaitIdle(), Write(register="COUNTERS_CLEAR", word=1))
+    scenario.uncounted()
+    packet, answer = scenario.start(QUERY)
+    scenario.add(Delay(1000), packet, ExpectPacket(answer))
+    counters = scenario.run().counters
+    assert 1000 <= counters["INPUT_WAIT_CYCLES"] < 1100
+    assert counters["BUSY_CYCLES"] > 1000
