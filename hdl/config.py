@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 from amaranth.utils import bits_for, ceil_log2
+
 from reluctant.golden import formats
 
 __all__ = ["ConfigError", "UnitConfig", "UnitSizes"]

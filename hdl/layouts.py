@@ -6,6 +6,7 @@ A head's description shrinks as it moves: :func:`score_head` (the sequencer give
 
 from amaranth.hdl import signed
 from amaranth.lib import data
+
 from reluctant.golden import formats
 
 from .config import UnitConfig

@@ -8,10 +8,11 @@ from pathlib import Path
 from amaranth.utils import bits_for, ceil_log2
 from peakrdl_cheader.exporter import CHeaderExporter
 from peakrdl_html.exporter import HTMLExporter
-from reluctant.golden.formats import Normaliser
 from systemrdl import RDLCompiler
 from systemrdl.node import AddrmapNode, FieldNode, RegNode
 from systemrdl.rdltypes import OnWriteType
+
+from reluctant.golden.formats import Normaliser
 
 from .config import UnitConfig
 

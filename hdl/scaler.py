@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from reluctant.golden import formats
 
 from .multiplier import Multiplier

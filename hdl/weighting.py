@@ -5,6 +5,7 @@ from itertools import pairwise
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Mode
 

@@ -13,6 +13,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, FallingEdge, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus
+
 from reluctant.sim.drivers import PacketSink, PacketSource
 from reluctant.sim.script import RESPONSES, Record, Script
 

@@ -13,12 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+
 from reluctant.golden.formats import Mode, Normaliser
 from reluctant.golden.settings import LayerSettings
 from reluctant.golden.trace import Trace, load_trace
 from reluctant.hdl.config import UnitConfig
-from rich.console import Console
-from rich.table import Table
 
 from .program import Job, Program, Step, WaitIdle, Write
 from .run import simulate

@@ -275,7 +275,7 @@ def _add_runtime(work: Path, make: list[str], environment: dict, plan: dict) -> 
 def _evaluate_at_start(verilog: str) -> str:
     """Yosys's combinational blocks watch a dummy register that is to wake them at time 0.
 
-    Icarus initialises it before they watch, so that a block whose inputs do not change would stay X; `#0` sets it after.
+    Icarus initialises it before they watch, so a block whose inputs do not change would stay X; `#0` sets it after.
     """
     return re.sub(r"reg (\\\$auto\$\S+:dump_module\$\d+ ) = 0;", r"reg \1; initial #0 \1= 0;", verilog)
 

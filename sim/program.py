@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from reluctant.golden.formats import Metric, Mode, Normaliser
 from reluctant.golden.settings import LayerSettings
 

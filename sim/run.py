@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap
 

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.verilog import to_verilog
 from reluctant.sim.run import simulate
-
 from tests.integration import layers
 from tests.integration.random_programs import random_program
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
+from reluctant.compare import FIELDS, compare, expected, observed
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric
 from reluctant.golden.integer import AttentionResult, attend_rows
@@ -29,8 +31,6 @@ from reluctant.sim.program import (
     Write,
 )
 from reluctant.sim.run import Results, simulate
-
-from reluctant.compare import FIELDS, compare, expected, observed
 
 __all__ = ["SMALL", "START", "ModelUnit", "Scenario", "has_gains", "random_rows"]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import strategies as st
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric, Mode, Normaliser
 from reluctant.hdl.config import UnitConfig

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric, Mode, Normaliser
 from reluctant.sim.program import HeadSettings, Job

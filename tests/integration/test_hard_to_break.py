@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric, Mode, Normaliser
 from reluctant.hdl.register_map import RegisterMap

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+
 from reluctant.hdl.config import UnitConfig
 
 from .random_programs import configurations, random_program

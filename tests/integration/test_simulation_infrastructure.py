@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from reluctant.golden.formats import Normaliser
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from reluctant.golden.integer import run_layer
 from reluctant.golden.settings import LayerSettings
 from reluctant.sim.run import Results, StepResult

@@ -4,6 +4,7 @@ import gc
 import random
 
 import pytest
+
 from reluctant.hdl.axi_lite import AxiLiteSlave
 
 from .axi_lite_master import OKAY, SLVERR, AxiLiteMaster

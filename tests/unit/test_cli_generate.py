@@ -7,8 +7,8 @@ import sys
 import tomllib
 
 import pytest
-from reluctant.boards.presets import PRESETS
 
+from reluctant.boards.presets import PRESETS
 from reluctant.cli import main
 from reluctant.configuration import choose
 from reluctant.errors import UserError

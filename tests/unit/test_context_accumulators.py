@@ -37,7 +37,9 @@ def test_passes_leave_in_four_words(lanes):
 
     async def bench(ctx):
         for cycle in range(len(stimulus) + 8):
-            valid, first, last, final, products = stimulus[cycle] if cycle < len(stimulus) else (0, 0, 0, 0, [0] * lanes)
+            valid, first, last, final, products = (
+                stimulus[cycle] if cycle < len(stimulus) else (0, 0, 0, 0, [0] * lanes)
+            )
             ctx.set(dut.product, {"valid": valid, "first": first, "last": last, "final": final})
             ctx.set(dut.products, products)
             if ctx.get(dut.word.valid):

@@ -5,6 +5,7 @@ import random
 import pytest
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.wiring import connect
+
 from reluctant.golden import formats
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.control_registers import ControlRegisters

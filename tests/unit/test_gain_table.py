@@ -4,6 +4,7 @@ import gc
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.gain_table import GainTable

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from reluctant.golden.integer import run_layer
-from reluctant.golden.trace import load_trace
 
 import reluctant
+from reluctant.golden.integer import run_layer
+from reluctant.golden.trace import load_trace
 
 DATA = Path(reluctant.__file__).parent / "data"
 

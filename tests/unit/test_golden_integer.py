@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+
 from reluctant.golden import formats
 from reluctant.golden import integer as model
 from reluctant.golden.formats import Mode, Normaliser

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from reluctant.golden import integer, train
 from reluctant.golden.formats import Normaliser
 from reluctant.golden.language_model import LanguageModel, ModelConfig, load_model, rotate, save_model

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from reluctant.golden import integer, reference
 from reluctant.golden.formats import Mode, Normaliser
 from reluctant.golden.reference import AttentionKind

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.trace import Trace, TraceError, load_trace, make_trace, quantise, save_trace
 

@@ -24,7 +24,13 @@ def _groups(rng, config, jobs):
             "normaliser": rng.randrange(5),
         }
         for kv in range(config.kv_heads):
-            yield {"job": job, "bank": number % 2, "kv": kv, "row": kv * config.slots, "last": kv == config.kv_heads - 1}
+            yield {
+                "job": job,
+                "bank": number % 2,
+                "kv": kv,
+                "row": kv * config.slots,
+                "last": kv == config.kv_heads - 1,
+            }
 
 
 def _expected(config, groups):

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.head_table import HeadTable

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reluctant.golden.formats import Normaliser
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.job_check import JobCheck

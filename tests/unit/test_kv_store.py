@@ -4,10 +4,10 @@ import gc
 import random
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.kv_store import KVStore
 from reluctant.hdl.memory import SinglePortRam
-
 from tests.unit.helpers import run
 
 SIZES = [

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Normaliser
 from reluctant.hdl.config import UnitConfig

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reluctant.hdl import performance_counters
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.performance_counters import PerformanceCounters, counter_events

@@ -1,6 +1,7 @@
 """Presets: valid, described, and small enough for their boards."""
 
 import pytest
+
 from reluctant.boards.presets import CLOCKS, PRESETS, SUMMARIES, preset
 
 ICE40_UP5K_SPRAM_BYTES = 128 << 10

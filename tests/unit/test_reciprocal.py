@@ -5,6 +5,7 @@ import random
 
 import pytest
 from amaranth.sim import Simulator
+
 from reluctant.golden import formats
 from reluctant.hdl.reciprocal import Reciprocal
 

@@ -8,10 +8,11 @@ import sys
 from functools import reduce
 
 import pytest
+from systemrdl import RDLCompiler
+
 from reluctant.golden import formats
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import SOURCE, RegisterMap, parameters
-from systemrdl import RDLCompiler
 
 SMALL = UnitConfig(
     lanes=4, head_dim=16, slots=2, heads=1, kv_heads=1, softmax=False, normalisers=(), statistics=False, counter_bits=16

@@ -1,6 +1,7 @@
 """hdl/result_packer.py: bytes of the header, beats of every part, room, done."""
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.result_packer import ResultPacker
 

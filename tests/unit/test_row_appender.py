@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.row_appender import RowAppender
-
 from tests.unit.helpers import Stalls, plain, receive, run, send
 
 ONE = UnitConfig(lanes=4, head_dim=16, slots=4, heads=2, kv_heads=1)

@@ -3,9 +3,9 @@
 import random
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.row_loader import RowLoader
-
 from tests.unit.helpers import receive, run, send
 
 SMALL = UnitConfig(lanes=4, head_dim=16, slots=8, heads=1, kv_heads=1)

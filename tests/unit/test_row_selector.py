@@ -2,6 +2,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Mode
 from reluctant.hdl.config import UnitConfig

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.hdl.scaler import Scaler
 

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from reluctant.golden.formats import Mode
 from reluctant.hdl.score_buffer import ScoreBuffer, queued_heads
 

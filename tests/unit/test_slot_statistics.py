@@ -3,11 +3,11 @@
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.slot_statistics import SlotStatistics
-
 from tests.unit.helpers import plain, receive, run, send
 
 SMALL = {"lanes": 4, "head_dim": 16, "slots": 6, "heads": 3, "kv_heads": 3}

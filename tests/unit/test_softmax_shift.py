@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.hdl.softmax_shift import SoftmaxShift
 

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from reluctant.hdl.weight_list import WeightList
 
 from .helpers import Stalls, receive, run, send, wait

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from reluctant.golden import formats
 from reluctant.golden.formats import Mode
 from reluctant.hdl.weighting import Weighting

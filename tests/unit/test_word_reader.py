@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.word_reader import WordReader
 
