@@ -1,6 +1,7 @@
 """The schedule of the array: order, pacing, reservations, and nothing lost under stalls."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_every_row_is_fetched_once_and_in_order(stall):
     assert seen_values == value_reads
     assert seen_keys == key_reads
     assert [weight for axpy, weight in controls if axpy] == [row["weight"] for row in values if not row.get("zero")]
-    assert min(b - a for a, b in zip(pass_ends, pass_ends[1:], strict=False)) >= 4
+    assert min(b - a for a, b in pairwise(pass_ends)) >= 4
     assert sum(retired) == sum(row["record"]["head"]["group_last"] for row in heads)
     assert len(allocated) == sum(not row.get("zero", 0) for row in heads)
     assert sum(released) == sum(beat["release"] for beat in keys)
