@@ -122,3 +122,21 @@ def test_nothing_evictable_leaves_the_rows():
     scenario.read_slots()
     results = scenario.run(stall_seed=2)
     assert results.errors == ("no_victim",)
+
+
+@pytest.mark.parametrize("metric", [Metric.MASS, Metric.RATE])
+def test_first_of_equals_goes(metric):
+    """Rows that no query has seen have no mass; KV heads whose rows differ in it choose for themselves."""
+    scenario = Scenario(CONFIG, settings())
+    for token in range(CONFIG.slots):
+        scenario.step(Job(n=0, head_dim=CONFIG.head_dim, slot=token, position=token, attend=False))
+    scenario.step(Job(n=4, head_dim=CONFIG.head_dim, append=False, mask=0b0011, profile=1))  # KV head 1, slots 0-3
+    evict = Job(n=CONFIG.slots, head_dim=CONFIG.head_dim, evict=True, metric=metric, position=100, attend=False)
+    for _ in range(5):
+        scenario.step(evict)
+    earners = set(np.flatnonzero(scenario.model.mass[1]).tolist())
+    assert earners
+    assert [slot for kv, slot in scenario.model.victims if kv == 0] == [0, 1, 2, 3, 4]
+    assert [slot for kv, slot in scenario.model.victims if kv == 1] == sorted(set(range(9)) - earners)[:5]
+    scenario.read_slots()
+    scenario.run()

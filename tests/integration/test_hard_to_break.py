@@ -7,7 +7,18 @@ import pytest
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric, Mode, Normaliser
 from reluctant.hdl.register_map import RegisterMap
-from reluctant.sim.program import Delay, ExpectPacket, HeadSettings, Job, Packet, Read, SetJob, WaitIdle, Write
+from reluctant.sim.program import (
+    Delay,
+    ExpectPacket,
+    HeadSettings,
+    Job,
+    Packet,
+    Read,
+    SetJob,
+    WaitIdle,
+    WaitInterrupt,
+    Write,
+)
 
 from .layers import SMALL, START, Scenario
 from .test_random_configurations import CASES
@@ -280,3 +291,20 @@ def test_waiting_for_a_packet_is_counted():
     counters = scenario.run().counters
     assert 1000 <= counters["INPUT_WAIT_CYCLES"] < 1100
     assert counters["BUSY_CYCLES"] > 1000
+
+
+def test_interrupts_tell_of_jobs_and_errors():
+    scenario = filled(2)
+    both = RegisterMap(CONFIG).encode("IRQ_STATUS", job_done=1, error=1)
+    scenario.add(WaitIdle(), Write(register="IRQ_STATUS", word=both), Write(register="IRQ_ENABLE", word=both))
+    scenario.add(WaitInterrupt(level=False))
+    packet, answer = scenario.start(replace(QUERY, n=2))
+    done = Write(register="IRQ_STATUS", word=1)
+    scenario.add(packet, WaitInterrupt(), ExpectPacket(answer), Read(register="IRQ_STATUS", expect=1), done)
+    scenario.add(WaitInterrupt(level=False))
+    scenario.refused(Job(n=0, head_dim=D))
+    scenario.add(WaitInterrupt(), Read(register="IRQ_STATUS", expect=2), Write(register="IRQ_STATUS", word=2))
+    scenario.add(WaitInterrupt(level=False))
+    scenario.dropped(replace(QUERY, n=2), -1)
+    scenario.add(WaitIdle(), Read(register="IRQ_STATUS", expect=both))
+    scenario.run()
