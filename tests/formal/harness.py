@@ -45,7 +45,7 @@ def check(tmp_path: Path, harness, inputs, *, depth: int, mode: str = "bmc"):
     ``mode="prove"`` shows it for every length, by induction over ``depth`` cycles. Reset is an input too: it may come
     again at any time. Whatever is not among ``inputs`` and not driven keeps its initial value.
     """
-    text = rtlil.convert(harness, name="harness", ports=[flat(value) for value in inputs], emit_src=False)
+    text = rtlil.convert(harness, name="harness", ports=[flat(value) for value in inputs])
     (tmp_path / "harness.il").write_text(text)
     (tmp_path / "check.sby").write_text(
         f"[options]\nmode {mode}\ndepth {depth}\nappend 0\n\n[engines]\n{ENGINE}\n\n"
@@ -78,6 +78,19 @@ def delayed(m: Module, value, name: str, cycles: int = 1) -> Signal:
     return value
 
 
+def constant(m: Module, width: int, name: str) -> Signal:
+    """A free number that stays what it is in the first cycle; to be made an input."""
+    value, first, started = (
+        Signal(width, name=name),
+        Signal(width, name=f"{name}_first"),
+        Signal(name=f"{name}_started"),
+    )
+    m.d.sync += [started.eq(1), first.eq(Mux(started, first, value))]
+    with m.If(started):
+        m.d.comb += Assume(value == first)
+    return value
+
+
 def streak(m: Module, condition, name: str, limit: int = 63) -> Signal:
     """Cycles before this one in which ``condition`` held without a break, at most ``limit``."""
     count = Signal(range(limit + 1), name=f"{name}_streak")
@@ -86,7 +99,7 @@ def streak(m: Module, condition, name: str, limit: int = 63) -> Signal:
 
 
 def hold(m: Module, stream, name: str, *, assume: bool):
-    """The stream rule: once valid, valid and payload hold until the transfer. Assumed of inputs, asserted of outputs."""
+    """Once valid, valid and payload hold until the transfer: assumed of inputs, asserted of outputs."""
     was = Signal(name=f"{name}_was_waiting")
     before = Signal(len(flat(stream.payload)), name=f"{name}_before")
     m.d.sync += [was.eq(stream.valid & ~stream.ready), before.eq(flat(stream.payload))]
@@ -101,14 +114,9 @@ def same_order(m: Module, source, sink, *, width: int = 4, name: str = "order"):
     A free but constant number picks one transfer; it must leave as the transfer of the same number, unchanged, and
     no transfer may leave before it entered. Returns the pick, to be made an input.
     """
-    pick = Signal(width, name=f"{name}_pick")
-    first = Signal(width, name=f"{name}_pick_first")
-    started = Signal(name=f"{name}_started")
+    pick = constant(m, width, f"{name}_pick")
     entered, left = Signal(width + 1, name=f"{name}_entered"), Signal(width + 1, name=f"{name}_left")
     kept = Signal(len(flat(source.payload)), name=f"{name}_kept")
-    m.d.sync += [started.eq(1), first.eq(Mux(started, first, pick))]
-    with m.If(started):
-        m.d.comb += Assume(pick == first)
     with m.If(source.valid & source.ready):
         m.d.sync += entered.eq(entered + 1)
         with m.If(entered == pick):

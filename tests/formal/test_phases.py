@@ -3,6 +3,7 @@
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import connect
+
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.head_sequencer import HeadSequencer
 from reluctant.hdl.row_fetch import READ_LATENCY, RowFetch
@@ -180,9 +181,10 @@ def test_fetch_reads_every_beat_once_and_in_order(tmp_path):
     """Any key beats and lawful value rows, any stall of the store, of the context buffer and of the records, 14 cycles.
 
     What is taken is read once, in the order in which it was taken, at its address, and its controls come with the
-    data; nothing is read while the store's port is taken; passes end at least 4 cycles apart; one record a head, in order and held; an entry of the
-    context buffer is taken once a head that has rows, and only when there is one; ``retired`` once a group. A read that
-    is due happens in the first cycle in which the port is free, a value row that may go is taken within 4 cycles.
+    data; nothing is read while the store's port is taken; passes end at least 4 cycles apart; one record a head, in
+    order and held; an entry of the context buffer is taken once a head that has rows, and only when there is one;
+    ``retired`` once a group. A read that is due happens in the first cycle in which the port is free, a value row that
+    may go is taken within 4 cycles.
     """
     m, sizes = Module(), CONFIG.sizes
     m.submodules.dut = dut = RowFetch(CONFIG)

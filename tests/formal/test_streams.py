@@ -2,6 +2,7 @@
 
 import pytest
 from amaranth.hdl import Assert, Module
+
 from reluctant.hdl.stream_fifo import StreamFifo
 
 from .harness import check, hold, same_order
