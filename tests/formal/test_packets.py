@@ -1,0 +1,218 @@
+"""From packets to input banks, and from contexts to packets: every beat in its place, every packet whole."""
+
+from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal
+
+from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.result_packer import ResultPacker
+from reluctant.hdl.row_loader import RowLoader
+from reluctant.hdl.word_reader import WordReader
+
+from .harness import Tap, check, constant, delayed, hold, same_order, streak, transfer
+
+CONFIG = UnitConfig(lanes=4, head_dim=16, slots=4, heads=1, kv_heads=1, softmax=False, normalisers=("rms_head",))
+
+
+class LoaderBench:
+    """A row loader behind lawful jobs, any packets and releases of banks in use; rows have 1 or 2 beats.
+
+    ``over``: the job's packet has ended; ``count``: beats taken of it; ``expected``: beats it should have.
+    """
+
+    def __init__(self):
+        self.m = m = Module()
+        m.submodules.dut = self.dut = dut = RowLoader(CONFIG)
+        append, attend, beats, data, last = Signal(), Signal(), Signal(2), Signal(4), Signal()
+        job = dut.job.payload
+        hold(m, dut.job, "job", assume=True)
+        hold(m, dut.i, "i", assume=True)
+        self.over, self.count, self.expected, self.busy = Signal(), Signal(4), Signal(4), Signal(2)
+        self.kv_beats = 2 * CONFIG.kv_heads * beats
+        m.d.comb += [
+            Cat(job.append, job.attend, job.beats).eq(Cat(append, attend, beats)),
+            Cat(dut.i.payload.data, dut.i.payload.last).eq(Cat(data, Const(0, 8 * CONFIG.lanes - 4), last)),
+            Assume(append | attend),
+            Assume((beats == 1) | (beats == 2)),
+            Assume((dut.release & ~self.busy) == 0),
+            self.expected.eq(Mux(append, self.kv_beats, 0) + Mux(attend, CONFIG.heads * beats, 0)),
+        ]
+        occupied = Mux(transfer(dut.o), 1 << dut.o.payload.bank, 0)
+        m.d.sync += self.busy.eq((self.busy | occupied) & ~dut.release)
+        with m.If(transfer(dut.i)):
+            m.d.sync += [self.count.eq(self.count + (self.count != 15)), self.over.eq(dut.i.payload.last)]
+        with m.If(transfer(dut.job)):
+            m.d.sync += [self.count.eq(0), self.over.eq(0)]
+        self.inputs = [append, attend, beats, data, last, dut.job.valid, dut.i.valid, dut.o.ready]
+        self.inputs += [dut.release]
+
+
+def test_loader_passes_or_drops_every_job_once(tmp_path):
+    """Any jobs, packets of any length, any stall, 16 cycles from reset.
+
+    A job is taken when it is passed on, its packet having as many beats as it should, or dropped as too short or too
+    long, and at no other time; beats are taken only of its own packet; it is passed on with a bank that is free; ``o``
+    holds. A job whose packet is over is offered or dropped at once, and a job that finds a free bank waits one cycle
+    at most.
+    """
+    bench = LoaderBench()
+    m, dut, count, expected = bench.m, bench.dut, bench.count, bench.expected
+    hold(m, dut.o, "o", assume=False)
+    ends = Cat(dut.o.valid, dut.too_short, dut.too_long)
+    right = Cat(count == expected, count < expected, count > expected)
+    m.d.comb += [
+        Assert(ends == Mux(bench.over, right, 0)),
+        Assert(transfer(dut.job) == (transfer(dut.o) | dut.too_short | dut.too_long)),
+        Assert(~dut.i.ready | (dut.job.valid & ~bench.over)),
+        Assert(dut.waiting == (dut.i.ready & ~dut.i.valid)),
+        Assert(~dut.o.valid | ~bench.busy.bit_select(dut.o.payload.bank, 1)),
+        Assert(streak(m, dut.job.valid & ~dut.i.ready & ~bench.over & ~bench.busy.all(), "idle") <= 1),
+    ]
+    check(tmp_path, m, bench.inputs, depth=16)
+
+
+def test_loader_keeps_every_beat(tmp_path):
+    """Any jobs, packets, stalls and releases, 14 cycles from reset; free but constant numbers pick a job and a beat.
+
+    From the cycle in which the job is passed on until its bank is released, the beat is read at its address.
+    """
+    bench = LoaderBench()
+    m, dut = bench.m, bench.dut
+    job_pick, beat_pick = constant(m, 2, "job_pick"), constant(m, 3, "beat_pick")
+    jobs, kept, watched, bank = Signal(4), Signal(32), Signal(), Signal()
+    in_kv, index = Signal(), Signal(3)
+    ours = jobs == job_pick
+    with m.If(transfer(dut.i) & ours & (bench.count == beat_pick)):
+        m.d.sync += kept.eq(dut.i.payload.data)
+    with m.If(transfer(dut.job)):
+        m.d.sync += jobs.eq(jobs + 1)
+    with m.If(transfer(dut.o) & ours & (beat_pick < bench.expected)):
+        append = dut.job.payload.append
+        of_kv = append & (beat_pick < bench.kv_beats)
+        m.d.sync += [watched.eq(1), bank.eq(dut.o.payload.bank), in_kv.eq(of_kv)]
+        m.d.sync += index.eq(beat_pick - Mux(append & ~of_kv, bench.kv_beats, 0))
+    with m.If(watched & dut.release.bit_select(bank, 1)):
+        m.d.sync += watched.eq(0)
+    asked_kv = watched & in_kv & (dut.kv_addr == bank * dut.kv_depth + index)
+    asked_q = watched & ~in_kv & (dut.q_addr == bank * dut.q_depth + index)
+    with m.If(delayed(m, asked_kv, "kv", dut.kv_latency)):
+        m.d.comb += Assert(dut.kv_data == kept)
+    with m.If(delayed(m, asked_q, "q", dut.q_latency)):
+        m.d.comb += Assert(dut.q_data == kept)
+    check(tmp_path, m, [*bench.inputs, dut.kv_addr, dut.q_addr, job_pick, beat_pick], depth=14)
+
+
+def test_reader_gives_every_word_once_and_in_order(tmp_path):
+    """Reads of one output beat (4 words of 2 elements), any base, by words or by groups of one element, 18 cycles.
+
+    Words hold until taken; each is the memory's, in order; no more than asked for; from 2 cycles after ``start`` one is
+    always there; ``beat_start`` and ``final`` mark the first and the last group.
+    """
+    config = UnitConfig(lanes=8, head_dim=16, slots=4, heads=1, kv_heads=1, normaliser_lanes=1)
+    m, words = Module(), config.sizes.words
+    m.submodules.dut = dut = WordReader(config)
+
+    def memory(address):
+        return Cat(address, Const(0, 32 - len(address)), address, Const(1, 32 - len(address)))
+
+    with m.If(dut.read_en):
+        m.d.sync += dut.read_data.eq(memory(dut.read_addr))
+    left, odd, base, groups, age = Signal(range(words + 1)), Signal(), Signal.like(dut.base), Signal(), Signal(4)
+    by_groups = Signal()  # free at the start of a read
+    takes_last = (left == 1) & (dut.take_word | (dut.take_group & odd))
+    m.d.comb += [
+        dut.words.eq(words),
+        Assume(~dut.start | (left == 0) | takes_last),
+        Assume(~(dut.take_word | dut.take_group) | dut.valid),
+        Assume(~dut.take_word | ~groups),
+        Assume(~dut.take_group | groups),
+        Assert(~dut.valid | (left != 0)),
+        Assert((age < 2) | (left == 0) | dut.valid),
+    ]
+    m.d.sync += age.eq(Mux(age == 15, 15, age + 1))
+    with m.If(dut.take_word | (dut.take_group & odd)):
+        m.d.sync += left.eq(left - 1)
+    with m.If(dut.take_group):
+        m.d.sync += odd.eq(~odd)
+    with m.If(dut.start):
+        m.d.sync += [left.eq(words), base.eq(dut.base), groups.eq(by_groups), age.eq(1)]
+    address = (base + words - left)[: len(base)]
+    word = memory(address)
+    with m.If(dut.valid):
+        m.d.comb += [
+            Assert(Mux(odd, dut.data[:32] == word[32:], dut.data == word)),
+            Assert(~groups | (dut.beat_start == ((left == words) & ~odd))),
+            Assert(~groups | (dut.final == ((left == 1) & odd))),
+        ]
+    inputs = [dut.start, dut.base, dut.take_word, dut.take_group, by_groups]
+    check(tmp_path, m, inputs, depth=18)
+
+
+def test_packets_are_whole_and_in_order(tmp_path):
+    """Any heads with any parts, zero or not, of one beat; any arrival of words and elements; any stall; 15 cycles.
+
+    A head's beats are as many as its parts have; ``last`` is on the last beat of a packet's last head and nowhere else;
+    context words and beats of elements leave once, in order and unchanged; heads without rows have zeros; ``o`` holds.
+    """
+    m, sizes = Module(), CONFIG.sizes
+    m.submodules.dut = dut = ResultPacker(CONFIG)
+    hold(m, dut.o, "o", assume=False)
+    zero, last = Signal(), Signal()
+    header, words = sizes.header_beats, sizes.words
+    m.d.comb += [
+        Cat(dut.head.zero, dut.head.head.last).eq(Cat(zero, last)),
+        dut.head.head.beats.eq(1),
+        Assume(dut.contexts | dut.outputs),
+    ]
+    # A head is there from `begin` until `advance`, which comes when it is sent and its elements are claimed.
+    held = Cat(zero, last, dut.contexts, dut.outputs)
+    hold(m, Tap(dut.begin, held, dut.advance), "head", assume=True)
+    begun, fetched, beats_due = Signal(), Signal(), Signal(4)
+    begins = dut.begin & ~begun
+    m.d.sync += [begun.eq(dut.begin & ~dut.advance), fetched.eq((fetched | dut.fetch) & ~dut.advance)]
+    m.d.comb += [Assume(~dut.advance | (dut.begin & dut.sent & (beats_due == 0))), Assert(~dut.sent | begun)]
+    # Words and elements come for heads that want them, when there is room.
+    words_due, claimed = Signal(6), Signal(6)
+    elements_end, shifted = Signal(), Signal(24)
+    m.d.sync += [
+        words_due.eq(words_due + Mux(dut.fetch, words, 0) - dut.word_take),
+        beats_due.eq(beats_due + (begins & dut.outputs & ~zero) - dut.claim),
+        claimed.eq(claimed + Mux(dut.claim, dut.groups, 0) - dut.elements_valid),
+    ]
+    m.d.comb += [
+        Assume(~dut.word_valid | (words_due != 0)),
+        Assume(~dut.claim | (dut.sent & dut.room & (beats_due != 0))),
+        Assume(~dut.elements_valid | (claimed != 0)),
+        Assert(~dut.fetch | (dut.begin & dut.contexts & ~zero & ~fetched)),
+        Assert(~dut.word_take | dut.word_valid),
+        elements_end.eq(dut.elements_valid & (claimed[:2] == 1)),
+    ]
+    hold(m, Tap(dut.word_valid, dut.word, dut.word_take), "word", assume=True)
+    with m.If(dut.elements_valid):
+        m.d.sync += shifted.eq(Cat(shifted, dut.elements)[8:])
+    # Which beat of which head is at `o`.
+    heads = Array(Signal(4, name=f"head{n}") for n in range(4))
+    written, read, beat = Signal(2), Signal(2), Signal(5)
+    with m.If(begins):
+        m.d.sync += [heads[written].eq(held), written.eq(written + 1)]
+    front_zero, front_last, front_contexts, front_outputs = heads[read]
+    first_output = header + Mux(front_contexts, words, 0)
+    end = beat + 1 == first_output + front_outputs
+    in_context = (beat >= header) & (beat < first_output)
+    in_output = beat >= first_output
+    with m.If(transfer(dut.o)):
+        m.d.sync += [beat.eq(Mux(end, 0, beat + 1)), read.eq(read + end)]
+    data = dut.o.payload.data
+    with m.If(dut.o.valid):
+        m.d.comb += [
+            Assert(written != read),
+            Assert(dut.o.payload.last == (end & front_last)),
+            Assert(~(front_zero & (beat >= header)) | (data == 0)),
+        ]
+    m.d.comb += Assert(dut.done == delayed(m, transfer(dut.o) & end & front_last, "end"))
+    sent = transfer(dut.o) & ~front_zero
+    beats = Tap(elements_end, Cat(shifted, dut.elements))
+    picks = [
+        same_order(m, Tap(dut.word_take, dut.word), Tap(sent & in_context, data), name="words"),
+        same_order(m, beats, Tap(sent & in_output, data), name="outputs"),
+    ]
+    inputs = [zero, last, dut.contexts, dut.outputs, dut.begin, dut.advance, dut.word, dut.word_valid, dut.claim]
+    check(tmp_path, m, [*inputs, dut.elements_valid, dut.elements, dut.o.ready, *picks], depth=15)
