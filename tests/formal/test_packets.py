@@ -1,5 +1,6 @@
 """From packets to input banks, and from contexts to packets: every beat in its place, every packet whole."""
 
+import pytest
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal
 
 from reluctant.hdl.config import UnitConfig
@@ -70,7 +71,7 @@ def test_loader_passes_or_drops_every_job_once(tmp_path):
 
 
 def test_loader_keeps_every_beat(tmp_path):
-    """Any jobs, packets, stalls and releases, 14 cycles from reset; free but constant numbers pick a job and a beat.
+    """Any jobs, packets, stalls and releases, 13 cycles from reset; free but constant numbers pick a job and a beat.
 
     From the cycle in which the job is passed on until its bank is released, the beat is read at its address.
     """
@@ -97,7 +98,7 @@ def test_loader_keeps_every_beat(tmp_path):
         m.d.comb += Assert(dut.kv_data == kept)
     with m.If(delayed(m, asked_q, "q", dut.q_latency)):
         m.d.comb += Assert(dut.q_data == kept)
-    check(tmp_path, m, [*bench.inputs, dut.kv_addr, dut.q_addr, job_pick, beat_pick], depth=14)
+    check(tmp_path, m, [*bench.inputs, dut.kv_addr, dut.q_addr, job_pick, beat_pick], depth=13)
 
 
 def test_reader_gives_every_word_once_and_in_order(tmp_path):
@@ -146,8 +147,11 @@ def test_reader_gives_every_word_once_and_in_order(tmp_path):
     check(tmp_path, m, inputs, depth=18)
 
 
-def test_packets_are_whole_and_in_order(tmp_path):
-    """Any heads with any parts, zero or not, of one beat; any arrival of words and elements; any stall; 15 cycles.
+@pytest.mark.parametrize(("row_beats", "contexts", "depth"), [(1, True, 14), (2, False, 18)])
+def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
+    """Any heads with any parts, zero or not, of one beat in 14 cycles, and in 18 cycles, without contexts, of two.
+
+    Any arrival of words and of elements that were claimed, any stall.
 
     A head's beats are as many as its parts have; ``last`` is on the last beat of a packet's last head and nowhere else;
     context words and beats of elements leave once, in order and unchanged; heads without rows have zeros; ``o`` holds.
@@ -156,11 +160,12 @@ def test_packets_are_whole_and_in_order(tmp_path):
     m.submodules.dut = dut = ResultPacker(CONFIG)
     hold(m, dut.o, "o", assume=False)
     zero, last = Signal(), Signal()
-    header, words = sizes.header_beats, sizes.words
+    header, words = sizes.header_beats, sizes.words * row_beats
     m.d.comb += [
         Cat(dut.head.zero, dut.head.head.last).eq(Cat(zero, last)),
-        dut.head.head.beats.eq(1),
+        dut.head.head.beats.eq(row_beats),
         Assume(dut.contexts | dut.outputs),
+        Assume(~dut.contexts | int(contexts)),
     ]
     # A head is there from `begin` until `advance`, which comes when it is sent and its elements are claimed.
     held = Cat(zero, last, dut.contexts, dut.outputs)
@@ -174,7 +179,7 @@ def test_packets_are_whole_and_in_order(tmp_path):
     elements_end, shifted = Signal(), Signal(24)
     m.d.sync += [
         words_due.eq(words_due + Mux(dut.fetch, words, 0) - dut.word_take),
-        beats_due.eq(beats_due + (begins & dut.outputs & ~zero) - dut.claim),
+        beats_due.eq(beats_due + Mux(begins & dut.outputs & ~zero, row_beats, 0) - dut.claim),
         claimed.eq(claimed + Mux(dut.claim, dut.groups, 0) - dut.elements_valid),
     ]
     m.d.comb += [
@@ -195,7 +200,7 @@ def test_packets_are_whole_and_in_order(tmp_path):
         m.d.sync += [heads[written].eq(held), written.eq(written + 1)]
     front_zero, front_last, front_contexts, front_outputs = heads[read]
     first_output = header + Mux(front_contexts, words, 0)
-    end = beat + 1 == first_output + front_outputs
+    end = beat + 1 == first_output + Mux(front_outputs, row_beats, 0)
     in_context = (beat >= header) & (beat < first_output)
     in_output = beat >= first_output
     with m.If(transfer(dut.o)):
@@ -215,4 +220,4 @@ def test_packets_are_whole_and_in_order(tmp_path):
         same_order(m, beats, Tap(sent & in_output, data), name="outputs"),
     ]
     inputs = [zero, last, dut.contexts, dut.outputs, dut.begin, dut.advance, dut.word, dut.word_valid, dut.claim]
-    check(tmp_path, m, [*inputs, dut.elements_valid, dut.elements, dut.o.ready, *picks], depth=15)
+    check(tmp_path, m, [*inputs, dut.elements_valid, dut.elements, dut.o.ready, *picks], depth=depth)

@@ -16,7 +16,7 @@ def test_fifo_keeps_every_payload_in_order(tmp_path, depth):
     hold(m, dut.o, "o", assume=False)
     pick = same_order(m, dut.i, dut.o)
     m.d.comb += Assert(dut.level <= depth)
-    check(tmp_path, m, [dut.i.payload, dut.i.valid, dut.o.ready, pick], depth=14)
+    check(tmp_path, m, [dut.i.payload, dut.i.valid, dut.o.ready, pick], depth=12)
 
 
 def test_harness_finds_a_lost_payload(tmp_path):
