@@ -54,7 +54,7 @@ PRESETS: dict[str, UnitConfig] = {
 SUMMARIES: dict[str, str] = {
     "default": "embedded default, everything built",
     "tiny": "for quick tests",
-    "icebreaker": "iCEBreaker (iCE40 UP5K), ReLU only",
+    "icebreaker": "small iCE40, ReLU only; too large for a UP5K yet",
     "ulx3s-85f": "ULX3S (ECP5-85F), long contexts",
 }
 
