@@ -16,7 +16,8 @@ class HeadSequencer(wiring.Component):
 
     A head that runs waits until one of the two score banks is free and the walker takes its key phase, so that
     ``head`` and ``walk`` transfer in the same cycle. So ``head.valid`` follows ``walk.ready`` and may fall before the
-    transfer, an exception to the stream rule: both must go to components that look at valid only when they are ready. A masked head goes to row selection alone: it reads nothing.
+    transfer, an exception to the stream rule: both must go to components that look at valid only when they are ready.
+    A masked head goes to row selection alone: it reads nothing.
     One head every 2 cycles at most; the first one 1 cycle after its group arrives.
 
     Members

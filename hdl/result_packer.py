@@ -57,12 +57,12 @@ class ResultPacker(wiring.Component):
     sent : Out(1)
         Header and contexts are on their way; until ``advance``.
     advance : In(1)
-        The next head is next.
+        The next head is next; only when all beats of this one are claimed.
     fetch : Out(1)
         Pulse: context words of ``head`` are wanted.
     word : In(sizes.word * 32), word_valid : In(1), word_take : Out(1)
     room : Out(1), claim : In(1)
-        One more beat of elements may come; it will.
+        One more beat of elements may come; it will. Claim only while ``sent``.
     elements_valid : In(1), elements : In(normaliser_lanes * 8)
     o : Out(stream of result_beat)
     done : Out(1)
