@@ -91,7 +91,10 @@ def _rows(array: np.ndarray, heads: int, rows: int, head_dim: int) -> np.ndarray
 
 def _program(trace: Trace, layer: int, case: Case, head_dim: int) -> Program:
     """Fill the store with n - 1 rows, clear the counters, then STEPS steps that all attend to n rows."""
-    keys, values = (_rows(rows[layer], HEADS, case.n, head_dim) for rows in (trace.k, trace.v))
+    shared = trace.q.shape[1] // trace.k.shape[1]  # each head gets a copy of the KV head that it shares
+    keys, values = (
+        _rows(np.repeat(rows[layer], shared, axis=0), HEADS, case.n, head_dim) for rows in (trace.k, trace.v)
+    )
     queries = _rows(trace.q[layer], HEADS, max(STEPS, case.n), head_dim)
     repeats = head_dim / trace.q.shape[-1]
     scale = [float(value) / repeats for value in trace.score_scale[layer]]
