@@ -1,0 +1,79 @@
+"""What a user chooses about a system: a unit, and the scheduler that runs it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from .config import ConfigError, UnitConfig
+
+__all__ = ["SystemConfig"]
+
+
+def _require(ok: bool, name: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {value!r}: {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemConfig:
+    """Build-time choices of a system.
+
+    Attributes
+    ----------
+    unit
+        The attention unit. Its ``profiles`` are the layers that a sequence can have.
+    sequences
+        Sequences that can be open: 1 to 16.
+    memory
+        Bytes of the scheduler's memory, firmware included: a power of two, 8,192 to 65,536.
+    messages
+        Commands, and replies, that the mailbox holds: a power of two, 2 to 16.
+    multiply
+        Build the core's M extension.
+    watchdog
+        Cycles without a sign of life from the firmware until the core restarts: 4,096 to 2**31.
+    """
+
+    unit: UnitConfig = field(default_factory=UnitConfig)
+    sequences: int = 4
+    memory: int = 16384
+    messages: int = 4
+    multiply: bool = False
+    watchdog: int = 1 << 20
+
+    def __post_init__(self):
+        for item in fields(self):
+            if item.name == "unit":
+                _require(isinstance(self.unit, UnitConfig), "unit", self.unit, "a UnitConfig is needed")
+            else:
+                value, kind = getattr(self, item.name), type(item.default)
+                _require(type(value) is kind, item.name, value, f"{kind.__name__} is needed")
+        _require(self.unit.statistics, "statistics", False, "a system needs a unit with slot statistics")
+        for name, low, high in (("memory", 8192, 65536), ("messages", 2, 16)):
+            value = getattr(self, name)
+            power = value > 0 and value & (value - 1) == 0
+            _require(power and low <= value <= high, name, value, f"a power of two from {low} to {high} is allowed")
+        _require(1 <= self.sequences <= 16, "sequences", self.sequences, "1 to 16 is allowed")
+        _require(4096 <= self.watchdog <= 1 << 31, "watchdog", self.watchdog, f"4096 to {1 << 31} is allowed")
+
+    @property
+    def layers(self) -> int:
+        """Layers that a sequence can have."""
+        return self.unit.profiles
+
+    def with_settings(self, **settings) -> "SystemConfig":
+        """A copy with some fields replaced, the unit's among them; raises :class:`ConfigError`."""
+        own = {item.name for item in fields(self)} - {"unit"}
+        mine = {name: value for name, value in settings.items() if name in own}
+        unit = {name: value for name, value in settings.items() if name not in own}
+        return replace(self, unit=self.unit.with_settings(**unit), **mine)
+
+    def as_dict(self) -> dict:
+        """Plain values in field order, for JSON."""
+        return asdict(self)
+
+    @property
+    def hash(self) -> int:
+        """32 bits that tell builds apart; in a register and in every generated file."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
