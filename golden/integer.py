@@ -24,6 +24,8 @@ __all__ = [
     "attend_rows",
     "bit_length",
     "block_exponent",
+    "check_tensors",
+    "concatenate",
     "contexts",
     "interpolate",
     "normalise_heads",
@@ -311,7 +313,7 @@ def run_layer(
     ValueError
         If a tensor's type or shape does not fit the settings.
     """
-    _check(settings, q, k, v)
+    check_tensors(settings, q, k, v)
     tokens = q.shape[1]
     if k.shape[1] != tokens:
         raise ValueError(f"k has {k.shape[1]} tokens: q has {tokens}")
@@ -323,10 +325,11 @@ def run_layer(
         visible = row <= token[:, None]
         part = attend(settings, q[:, start:stop], k[:, :stop], v[:, :stop], visible, keep_weights=keep_weights)
         parts.append(part)
-    return _concatenate(parts, tokens)
+    return concatenate(parts, tokens)
 
 
-def _concatenate(parts: list[AttentionResult], rows: int) -> AttentionResult:
+def concatenate(parts: list[AttentionResult], rows: int) -> AttentionResult:
+    """The results of steps that follow each other; weights are padded with zeros to ``rows``."""
     values = {}
     for field in fields(AttentionResult):
         items = [getattr(part, field.name) for part in parts]
@@ -369,12 +372,13 @@ def attend_rows(
             raise ValueError("kept is empty: a step attends to at least one row")
         index = kept.expand(k.shape[0], -1)[:, :, None].expand(-1, -1, k.shape[2])
         k, v = k.gather(1, index), v.gather(1, index)
-    _check(settings, q, k, v)
+    check_tensors(settings, q, k, v)
     visible = torch.ones(1, k.shape[1], dtype=torch.bool, device=q.device)
     return attend(settings, q, k, v, visible, keep_weights=True)
 
 
-def _check(settings: LayerSettings, q: Tensor, k: Tensor, v: Tensor) -> None:
+def check_tensors(settings: LayerSettings, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """ValueError if q (H, ..., d), k and v (G, n, d) are not int8 of the settings' shapes, n from 1 to 65,536."""
     for name, tensor, heads in (("q", q, settings.heads), ("k", k, settings.kv_heads), ("v", v, settings.kv_heads)):
         if tensor.dtype is not torch.int8:
             raise ValueError(f"{name} is {tensor.dtype}: torch.int8 is needed")
