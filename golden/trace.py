@@ -8,6 +8,7 @@ Only numpy is needed here. The arrays of a file:
 ``score_scale`` (layers, heads)                  optional: real value of one unit of score (softmax needs it)
 ``theta``      (layers, heads)                   optional: threshold in units of score; 0 without it
 ``gain``       (layers, heads, head_dim)         optional: gain of the RMS normalisers, in units of the int8 output
+``flags``      (layers, tokens)                  optional: tokens that the model wants evicted early (policy ``dms``)
 ============== ================================= ====================================================================
 
 Other arrays are ignored.
@@ -30,7 +31,7 @@ from .settings import DEFAULT_GAIN, DEFAULT_SCORE_SCALE, LayerSettings
 __all__ = ["Trace", "TraceError", "load_trace", "make_trace", "quantise", "save_trace"]
 
 _NEEDED = ("q", "k", "v")
-_OPTIONAL = ("score_scale", "theta", "gain")
+_OPTIONAL = ("score_scale", "theta", "gain", "flags")
 _MAX_SCORE_SCALE = 88.0
 """kappa, log2(e) times as much, goes up to 127."""
 _MAX_GAIN = 1 << (formats.GAIN_BITS - formats.GAIN_FRACTION - 1)
@@ -57,6 +58,8 @@ class Trace:
         rounded.
     gain
         (layers, heads, head_dim), float32 within +-128; 32 when None is given.
+    flags
+        (layers, tokens), bool: tokens that the model wants evicted when they leave the recent window; may stay None.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class Trace:
     score_scale: np.ndarray | None = None
     theta: np.ndarray | None = None
     gain: np.ndarray | None = None
+    flags: np.ndarray | None = None
 
     def __post_init__(self):
         for name in _NEEDED:
@@ -97,6 +101,10 @@ class Trace:
             array = getattr(self, name)
             checked = np.full(shape, default, dtype) if array is None else _real(name, array, shape, low, high, dtype)
             object.__setattr__(self, name, checked)
+        if self.flags is not None:
+            _require(self.flags.dtype == np.bool_, "flags", f"dtype {self.flags.dtype}", "bool is needed")
+            shape = (layers, tokens)
+            _require(self.flags.shape == shape, "flags", f"shape {self.flags.shape}", f"{shape} is needed")
 
     @property
     def layers(self) -> int:
@@ -199,6 +207,8 @@ def save_trace(path: str | os.PathLike, trace: Trace) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in (*_NEEDED, *_OPTIONAL):
+            if getattr(trace, name) is None:
+                continue
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
             member = io.BytesIO()
@@ -237,7 +247,7 @@ def quantise(values: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.floor(array / column + 0.5), -127, 127).astype(np.int8), scale
 
 
-def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None) -> Trace:
+def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, flags: Any = None) -> Trace:
     """The trace of a model whose attention uses scores ``q . k / sqrt(head_dim)``.
 
     Parameters
@@ -249,6 +259,8 @@ def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None) -
         (layers, heads): threshold that the model subtracts from its scores; 0 without it.
     gain
         (layers, heads, head_dim): as in :class:`Trace`, in units of the int8 output.
+    flags
+        (layers, tokens), bool: tokens to be evicted early; an array, a nested list or a tensor.
 
     Raises
     ------
@@ -269,6 +281,12 @@ def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None) -
         theta = theta / score_scale
     if gain is not None:
         gain = _floats("gain", gain).astype(np.float32)
+    if flags is not None:
+        flags = np.asarray(flags.detach().cpu() if hasattr(flags, "detach") else flags)
     return Trace(
-        *(quantised[name][0] for name in _NEEDED), score_scale=score_scale.astype(np.float32), theta=theta, gain=gain
+        *(quantised[name][0] for name in _NEEDED),
+        score_scale=score_scale.astype(np.float32),
+        theta=theta,
+        gain=gain,
+        flags=flags,
     )

@@ -29,6 +29,7 @@ def _optional():
         "score_scale": source.uniform(0, 0.1, (LAYERS, HEADS)).astype(np.float32),
         "theta": source.integers(-5000, 5000, (LAYERS, HEADS)).astype(np.int32),
         "gain": source.uniform(-100, 100, (LAYERS, HEADS, HEAD_DIM)).astype(np.float32),
+        "flags": source.integers(0, 2, (LAYERS, TOKENS)).astype(bool),
     }
 
 
@@ -44,12 +45,17 @@ def test_round_trip(tmp_path):
     trace = _full()
     save_trace(tmp_path / "t.npz", trace)
     loaded = load_trace(str(tmp_path / "t.npz"))
-    for name in ("q", "k", "v", "score_scale", "theta", "gain"):
+    for name in ("q", "k", "v", "score_scale", "theta", "gain", "flags"):
         got, expected = getattr(loaded, name), getattr(trace, name)
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected), name
     assert (loaded.layers, loaded.heads, loaded.kv_heads) == (LAYERS, HEADS, KV_HEADS)
     assert (loaded.tokens, loaded.head_dim) == (TOKENS, HEAD_DIM)
+
+
+def test_no_flags_are_saved_as_none(tmp_path):
+    save_trace(tmp_path / "t.npz", Trace(**_arrays()))
+    assert load_trace(tmp_path / "t.npz").flags is None
 
 
 def test_bytes_are_reproducible(tmp_path, monkeypatch):
@@ -72,6 +78,7 @@ def test_numpy_files_and_defaults(tmp_path, save):
     assert np.unique(trace.gain).tolist() == [32]
     assert trace.theta.shape == trace.score_scale.shape == (LAYERS, HEADS)
     assert trace.gain.shape == (LAYERS, HEADS, HEAD_DIM)
+    assert trace.flags is None
 
 
 def test_fortran_order(tmp_path):
@@ -137,6 +144,9 @@ THETA_LIMIT = 1 << (formats.score_bits(HEAD_DIM) - 1)
         ({"gain": np.ones((2, 4))}, "array gain has shape (2, 4): (2, 4, 16) is needed"),
         ({"gain": np.full((2, 4, 16), np.nan)}, "array gain has nan at (0, 0, 0): -128 to 128 is allowed"),
         ({"gain": np.full((2, 4, 16), 128.5)}, "array gain has 128.5 at (0, 0, 0): -128 to 128 is allowed"),
+        ({"flags": np.zeros((2, 5), dtype=np.int8)}, "array flags has dtype int8: bool is needed"),
+        ({"flags": np.zeros((2, 4), dtype=bool)}, "array flags has shape (2, 4): (2, 5) is needed"),
+        ({"flags": np.zeros(5, dtype=bool)}, "array flags has shape (5,): (2, 5) is needed"),
     ],
 )
 def test_unfit_arrays(tmp_path, changes, message):
@@ -239,7 +249,8 @@ def test_make_trace_takes_tensors():
     torch = pytest.importorskip("torch")
     q = torch.randn(LAYERS, HEADS, TOKENS, HEAD_DIM, requires_grad=True)
     k, v = (torch.randn(LAYERS, KV_HEADS, TOKENS, HEAD_DIM, dtype=torch.bfloat16) for _ in range(2))
-    trace = make_trace(q, k, v, gain=torch.full((LAYERS, HEADS, HEAD_DIM), 20.0))
+    trace = make_trace(q, k, v, gain=torch.full((LAYERS, HEADS, HEAD_DIM), 20.0), flags=q[:, 0, :, 0] > 0)
+    assert np.array_equal(trace.flags, q.detach().numpy()[:, 0, :, 0] > 0)
     assert np.array_equal(trace.q, quantise(q.detach().numpy())[0])
     assert np.array_equal(trace.v, quantise(v.float().numpy())[0])
     assert np.unique(trace.gain).tolist() == [20.0]
@@ -256,6 +267,8 @@ def test_make_trace_takes_tensors():
         ({"theta": NAN}, "array theta has NaN or infinite elements: finite numbers are needed"),
         ({"theta": np.full((LAYERS, HEADS), 1e9)}, "array theta has "),
         ({"gain": np.ones(3)}, "array gain has shape (3,): (2, 4, 16) is needed"),
+        ({"flags": [[True] * TOKENS]}, "array flags has shape (1, 5): (2, 5) is needed"),
+        ({"flags": np.ones((LAYERS, TOKENS))}, "array flags has dtype float64: bool is needed"),
     ],
 )
 def test_unfit_floats(changes, message):
