@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import reluctant
 from reluctant.golden import eviction
 from reluctant.golden.eviction import default_flags, run_policy
-from reluctant.golden.formats import Mode, Normaliser
+from reluctant.golden.formats import Mode, Normaliser, rate
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.integer import AttentionResult, run_layer
 from reluctant.golden.policies import Policy, PolicySettings
@@ -210,6 +210,17 @@ def test_nacl_seed_of_zero_is_replaced():
 
     assert evicted(0, 0) == evicted(0x9E3779B9, 0) == evicted(0x05000000, 5)
     assert evicted(0x05000000, 5) != evicted(0x05000000, 4) == evicted(0x01000000, 0)
+
+
+def test_mass_per_step_of_life():
+    """The metric itself: results above depend on its order only."""
+    generator = torch.Generator().manual_seed(0)
+    mass = torch.randint(0, 1 << 32, (2, 40), generator=generator) >> torch.randint(0, 32, (2, 40), generator=generator)
+    position = torch.randint(0, 70_000, (2, 40), generator=generator)
+    policy = PolicySettings.create(Policy.H2O, 40, normalised=True)
+    metric = eviction._h2o(eviction.Moment(policy, 70_000, position, mass, False, 0))[1]
+    pairs = zip(mass.flatten().tolist(), position.flatten().tolist(), strict=True)
+    assert metric.flatten().tolist() == [rate(earned, 70_000 - born) for earned, born in pairs]
 
 
 def test_masses_are_sums_of_weights():
