@@ -9,47 +9,25 @@ import os
 from pathlib import Path
 
 import cocotb
-from cocotb.clock import Clock
-from cocotb.triggers import Event, FallingEdge, First, RisingEdge, Timer
-from cocotb.utils import get_sim_time
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus
+from cocotb.triggers import FallingEdge, First, RisingEdge, Timer
 
-from reluctant.sim.drivers import PacketSink, PacketSource
+from reluctant.sim.buses import PERIOD, BenchFailureError, Buses, now
 from reluctant.sim.script import RESPONSES, Record, Script
 
-PERIOD = 2
-"""Simulation steps per cycle."""
-RESET_CYCLES = 4
 POLL_FIRST, POLL_LAST = 8, 1024
 """Cycles between two looks at STATUS, growing."""
 
-INPUTS = (
-    *("s_axil_awaddr", "s_axil_awprot", "s_axil_awvalid", "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid"),
-    *("s_axil_bready", "s_axil_araddr", "s_axil_arprot", "s_axil_arvalid", "s_axil_rready"),
-    *("s_axis_tdata", "s_axis_tlast", "s_axis_tvalid", "m_axis_tready"),
-)
 
-
-class BenchFailureError(AssertionError):
-    """The run cannot go on; the text says why."""
-
-
-def _now() -> int:
-    return get_sim_time("step") // PERIOD
-
-
-class Bench:
-    """Drives the buses of one simulation, from reset."""
+class Bench(Buses):
+    """Runs one script, from reset."""
 
     def __init__(self, dut, script: Script):
-        self.dut = dut
+        super().__init__(dut)
         self.script = script
-        self.record = Record()
+        self.record = Record(packets=self.packets, answered=self.answered)
         self.doing = "reset"
         self.accesses = 0
         self.jobs = 0
-        self.arrival = Event()
-        self.host = self.source = self.sink = None
 
     async def run(self) -> Record:
         """Execute the script; what was observed."""
@@ -64,20 +42,6 @@ class Bench:
             raise BenchFailureError(self.hanging(await self.registers()))
         return work.result()
 
-    async def reset(self) -> None:
-        """Start the clock, reset the unit with quiet buses, then attach the drivers."""
-        dut = self.dut
-        for name in INPUTS:
-            getattr(dut, name).value = 0
-        dut.rst.value = 1
-        Clock(dut.clk, PERIOD, unit="step").start()
-        await Timer(RESET_CYCLES * PERIOD + 1, unit="step")
-        self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk)
-        self.source = PacketSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk)
-        self.sink = PacketSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk)
-        dut.rst.value = 0
-        await RisingEdge(dut.clk)
-
     async def work(self) -> Record:
         """Everything after reset."""
         for name, address, expected in self.script.identity:
@@ -87,22 +51,14 @@ class Bench:
             await getattr(self, f"do_{kind}")(*arguments)
         self.doing = "reading the counters"
         record, addresses = self.record, self.script.addresses
-        record.cycles = _now()
-        record.taken = [time // PERIOD for time in self.source.taken]
+        record.cycles = now()
+        record.taken = self.taken
         for name, address in self.script.counters.items():
             low = await self.read(address, None, 0, 0, name)
             record.counters[name] = low | await self.read(address + 4, None, 0, 0, name) << 32
         record.status = await self.read(addresses["STATUS"], None, 0, 0, "STATUS")
         record.error = await self.read(addresses["ERROR"], None, 0, 0, "ERROR")
         return record
-
-    async def collect(self) -> None:
-        """Take the output packets as they come."""
-        while True:
-            frame = await self.sink.recv(compact=False)
-            self.record.packets.append(bytes(frame.tdata))
-            self.record.answered.append([frame.sim_time_start // PERIOD, frame.sim_time_end // PERIOD])
-            self.arrival.set()
 
     async def watch(self) -> None:
         """Ends when nothing moved on any bus for as long as the script's patience."""
@@ -138,12 +94,12 @@ class Bench:
         self.accesses += 1
         if answer.resp:
             raise BenchFailureError(f"the job of step {self.jobs} was refused: {await self.registers()}")
-        self.record.started.append(_now())
+        self.record.started.append(now())
         self.jobs += 1
 
     async def do_packets(self, count) -> None:
         """Wait until ``count`` output packets have come."""
-        while len(self.record.packets) < count:
+        while len(self.packets) < count:
             self.arrival.clear()
             await self.arrival.wait()
 
@@ -197,13 +153,11 @@ class Bench:
 
     def hanging(self, registers: str) -> str:
         """Where the run stands, for a run that does not go on."""
-        signals = ("s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "s_axil_awvalid", "s_axil_arvalid", "irq")
-        levels = ", ".join(f"{name} {getattr(self.dut, name).value!s}" for name in signals)
         return (
-            f"nothing moves since {self.script.patience} cycles, at cycle {_now()}, while {self.doing}; "
+            f"nothing moves since {self.script.patience} cycles, at cycle {now()}, while {self.doing}; "
             f"{self.jobs} jobs started, {len(self.source.taken)} of {len(self.script.packets)} packets taken "
-            f"({self.source.beats} beats), {len(self.record.packets)} packets received ({self.sink.beats} beats); "
-            f"{levels}; {registers}"
+            f"({self.source.beats} beats), {len(self.packets)} packets received ({self.sink.beats} beats); "
+            f"{self.levels}; {registers}"
         )
 
 

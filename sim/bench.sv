@@ -1,4 +1,5 @@
-// The bench around a unit: its buses reach the drivers in Python through stall gates, and checkers watch every channel.
+// The bench around `DUT, a unit or a system: its buses reach the drivers in Python through stall gates, and checkers
+// watch every channel.
 //
 // Plusargs: +stall_seed=N holds every channel back at random; without it the gates are open.
 
@@ -208,7 +209,7 @@ module bench #(
       .o_ready(m_axis_tready)
   );
 
-  sparse_attention_unit unit (
+  `DUT unit (
       .clk(clk),
       .rst(rst),
       .s_axil_awaddr(s_axil_awaddr),

@@ -22,19 +22,20 @@ __all__ = ["Build", "BuildError", "cache_folder", "compile_bench"]
 
 SIMULATORS = ("verilator", "icarus")
 TOP = "bench"
-UNIT_FILE = "sparse_attention_unit.v"
+TOPS = ("sparse_attention_unit", "sparse_attention_system")
+"""Modules that the bench drives: same ports, but for the width of the control bus's addresses."""
 LOG_LINES = 25
 CACHE_LIMIT = 40
 """Builds kept; the longest unused go first."""
 
 # Amaranth truncates and extends in silence, as its language says: these rules mean nothing in its output.
 VERILATOR_CONTROL = """`verilator_config
-lint_off -rule WIDTHTRUNC -file "*sparse_attention_unit.v"
-lint_off -rule WIDTHEXPAND -file "*sparse_attention_unit.v"
-lint_off -rule CASEINCOMPLETE -file "*sparse_attention_unit.v"
-lint_off -rule CASEOVERLAP -file "*sparse_attention_unit.v"
-lint_off -rule CMPCONST -file "*sparse_attention_unit.v"
-lint_off -rule UNSIGNED -file "*sparse_attention_unit.v"
+lint_off -rule WIDTHTRUNC -file "*sparse_attention_*.v"
+lint_off -rule WIDTHEXPAND -file "*sparse_attention_*.v"
+lint_off -rule CASEINCOMPLETE -file "*sparse_attention_*.v"
+lint_off -rule CASEOVERLAP -file "*sparse_attention_*.v"
+lint_off -rule CMPCONST -file "*sparse_attention_*.v"
+lint_off -rule UNSIGNED -file "*sparse_attention_*.v"
 """
 
 VERILATOR_OPTIONS = (
@@ -85,13 +86,15 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("reluctant") / "sim"
 
 
-def compile_bench(verilog: str, *, simulator: str = "verilator", waves: bool = False) -> Build:
+def compile_bench(verilog: str, *, top: str = TOPS[0], simulator: str = "verilator", waves: bool = False) -> Build:
     """The bench around ``verilog``, from the cache or compiled now.
 
     Parameters
     ----------
     verilog
-        Source whose top module ``sparse_attention_unit`` has the ports of the unit.
+        Source whose module ``top`` has the ports of the unit.
+    top
+        ``"sparse_attention_unit"`` or ``"sparse_attention_system"``.
     simulator
         ``"verilator"`` (fast) or ``"icarus"`` (four-state: X is seen and reported).
     waves
@@ -102,10 +105,11 @@ def compile_bench(verilog: str, *, simulator: str = "verilator", waves: bool = F
     BuildError
         If a tool is missing, the simulator is unknown, or the Verilog does not compile.
     """
-    if simulator not in SIMULATORS:
-        raise BuildError(f"simulator is {simulator!r}: {' or '.join(SIMULATORS)} is allowed")
+    for name, value, allowed in (("simulator", simulator, SIMULATORS), ("top", top, TOPS)):
+        if value not in allowed:
+            raise BuildError(f"{name} is {value!r}: {' or '.join(allowed)} is allowed")
     _require_tools(simulator)
-    plan = _plan(verilog, simulator, waves)
+    plan = _plan(verilog, top, simulator, waves)
     key = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder() / f"{simulator}-{key}"
     if not folder.is_dir():
@@ -116,16 +120,17 @@ def compile_bench(verilog: str, *, simulator: str = "verilator", waves: bool = F
     return Build(simulator, folder, waves)
 
 
-def _plan(verilog: str, simulator: str, waves: bool) -> dict:
+def _plan(verilog: str, top: str, simulator: str, waves: bool) -> dict:
     """Everything that shapes the build, as plain data."""
     from cocotb_tools import config
 
     return {
         "simulator": simulator,
         "waves": waves,
+        "top": top,
         "parameters": {
-            "LANES": _port_width(verilog, "s_axis_tdata") // 8,
-            "ADDRESS_BITS": _port_width(verilog, "s_axil_awaddr"),
+            "LANES": _port_width(verilog, top, "s_axis_tdata") // 8,
+            "ADDRESS_BITS": _port_width(verilog, top, "s_axil_awaddr"),
         },
         "options": [*VERILATOR_OPTIONS, *CXX_OPTIONS, VERILATOR_CONTROL, *ICARUS_OPTIONS],
         "versions": _versions(simulator),
@@ -141,10 +146,15 @@ def _bench_sources() -> list[Path]:
     return [folder / "protocol_checker.sv", folder / "bench.sv"]
 
 
-def _port_width(verilog: str, port: str) -> int:
-    match = re.search(rf"(?:input|output)\s+(?:wire\s+|reg\s+)?\[(\d+):0\]\s*{port}\b", verilog)
+def _port_width(verilog: str, top: str, port: str) -> int:
+    """Width of a port of module ``top``, which a port of that name in another module does not hide."""
+    start = re.search(rf"\bmodule\s+{top}\b", verilog)
+    if not start:
+        raise BuildError(f"the Verilog has no module {top}")
+    body = verilog[start.end() : verilog.find("endmodule", start.end())]
+    match = re.search(rf"(?:input|output)\s+(?:wire\s+|reg\s+)?\[(\d+):0\]\s*{port}\b", body)
     if not match:
-        raise BuildError(f"the Verilog has no vector port {port}: a sparse_attention_unit is needed")
+        raise BuildError(f"module {top} of the Verilog has no vector port {port}")
     return int(match[1]) + 1
 
 
@@ -184,10 +194,15 @@ def _compile_into(folder: Path, verilog: str, plan: dict) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="build-") as name:
         work = Path(name) / "build"
         work.mkdir()
-        (work / UNIT_FILE).write_text(verilog)
+        (work / _source(plan)).write_text(verilog)
         (_verilate if plan["simulator"] == "verilator" else _icarus)(work, plan)
         (work / "plan.json").write_text(json.dumps(plan, indent=2))
         _publish(work, folder)
+
+
+def _source(plan: dict) -> str:
+    """File of the Verilog under test, within the build's folder."""
+    return f"{plan['top']}.v"
 
 
 def _publish(made: Path, folder: Path) -> None:
@@ -226,6 +241,7 @@ def _verilate(work: Path, plan: dict) -> None:
         *VERILATOR_OPTIONS,
         *(["--trace-fst"] if plan["waves"] else []),
         *(f"-G{name}={value}" for name, value in plan["parameters"].items()),
+        f"-DDUT={plan['top']}",
         "--top-module",
         TOP,
         "--prefix",
@@ -239,7 +255,7 @@ def _verilate(work: Path, plan: dict) -> None:
         str(config.share_dir / "lib" / "verilator" / "verilator.cpp"),
         "control.vlt",
         *map(str, _bench_sources()),
-        f"./{UNIT_FILE}",
+        f"./{_source(plan)}",
     ]
     log = _run(command, work, environment)
     if "%Warning" in log:
@@ -254,7 +270,7 @@ def _verilate(work: Path, plan: dict) -> None:
 
 def _add_runtime(work: Path, make: list[str], environment: dict, plan: dict) -> None:
     """Put Verilator's own library, the same for every unit and half of a small build's time, into ``work``."""
-    shape = {name: value for name, value in plan.items() if name not in ("verilog", "bench", "parameters")}
+    shape = {name: value for name, value in plan.items() if name not in ("verilog", "bench", "parameters", "top")}
     key = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:24]
     kept = cache_folder() / f"runtime-{key}"
     if not kept.is_dir():
@@ -281,9 +297,9 @@ def _evaluate_at_start(verilog: str) -> str:
 
 
 def _icarus(work: Path, plan: dict) -> None:
-    source = work / UNIT_FILE
+    source = work / _source(plan)
     source.write_text(_evaluate_at_start(source.read_text()))
-    sources = [*map(str, _bench_sources()), UNIT_FILE]
+    sources = [*map(str, _bench_sources()), source.name]
     tops = ["-s", TOP]
     if plan["waves"]:
         (work / "dump.v").write_text(
@@ -292,6 +308,7 @@ def _icarus(work: Path, plan: dict) -> None:
         sources.append("dump.v")
         tops += ["-s", "dump"]
     parameters = [f"-P{TOP}.{name}={value}" for name, value in plan["parameters"].items()]
+    parameters.append(f"-DDUT={plan['top']}")
     (work / "cmds.f").write_text("+timescale+1ns/1ns\n")
     _run(["iverilog", *ICARUS_OPTIONS, *tops, *parameters, "-f", "cmds.f", "-o", "sim.vvp", *sources], work, os.environ)
 

@@ -1,7 +1,5 @@
 """Run a program on a simulated unit, and read the answers."""
 
-import logging
-import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,18 +11,14 @@ from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap
 
 from .build import Build, compile_bench
+from .launch import FAILURE_FILE, SimulationError, failure, launch
 from .lowering import lower
 from .program import ExpectPacket, Job, Packet, Program, Step
 from .script import Record, Script
 
 __all__ = ["Results", "SimulationError", "StepResult", "simulate"]
 
-LOG_LINES = 25
 FLAGS = ("masked", "null", "softmax", "fallback")
-
-
-class SimulationError(RuntimeError):
-    """A simulation did not do what its program says; the message tells why and ends with the log's last lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,61 +128,19 @@ def _generated(config: UnitConfig) -> str:
 
 
 def _run(build: Build, script: Script, stall_seed: int | None, waves: Path | str | None) -> Record:
-    """Execute a script with cocotb's runner."""
-    from cocotb_tools.runner import get_runner
-
+    """Execute a script in the simulator's process."""
     with tempfile.TemporaryDirectory(prefix="reluctant-") as name:
         folder = Path(name)
         script.save(folder / "script.npz")
-        runner = get_runner(build.simulator)
-        runner.log.setLevel(logging.CRITICAL)
-        options = {"waves": build.waves, "plusargs": [], "test_args": []}
-        if stall_seed is not None:
-            options["plusargs"] = [f"+stall_seed={stall_seed & 0xFFFF_FFFF}"]
-        failed = None
-        try:
-            runner.test(
-                test_module="reluctant.sim.bench",
-                hdl_toplevel="bench",
-                hdl_toplevel_lang="verilog",
-                build_dir=build.folder,
-                test_dir=folder,
-                results_xml=str(folder / "results.xml"),
-                log_file=folder / "log.txt",
-                extra_env=_environment(folder),
-                **options,
-            )
-        except (SystemExit, RuntimeError) as error:
-            failed = error
-        if waves is not None and (folder / "dump.fst").exists():
-            shutil.move(folder / "dump.fst", waves)
+        environment = {
+            "RELUCTANT_SCRIPT": str(folder / "script.npz"),
+            "RELUCTANT_RECORD": str(folder / "record.npz"),
+            "RELUCTANT_FAILURE": str(folder / FAILURE_FILE),
+        }
+        failed = launch(build, "reluctant.sim.bench", folder, environment, stall_seed=stall_seed, waves=waves)
         if not (folder / "record.npz").exists():
-            raise SimulationError(_reason(folder)) from failed
+            raise SimulationError(failure(folder)) from failed
         return Record.load(folder / "record.npz")
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    return {
-        "RELUCTANT_SCRIPT": str(folder / "script.npz"),
-        "RELUCTANT_RECORD": str(folder / "record.npz"),
-        "RELUCTANT_FAILURE": str(folder / "failure.txt"),
-        "COCOTB_LOG_LEVEL": "WARNING",
-        "GPI_LOG_LEVEL": "ERROR",
-        "PYTHONWARNINGS": "ignore::DeprecationWarning",
-    }
-
-
-def _reason(folder: Path) -> str:
-    """Why a run failed: broken rules first, then the bench's own words, then the log's end."""
-    log = (folder / "log.txt").read_text(errors="replace") if (folder / "log.txt").exists() else ""
-    lines = log.strip().splitlines()
-    parts = [line for line in lines if line.startswith("protocol violation:")][:5]
-    if (folder / "failure.txt").exists():
-        parts.append((folder / "failure.txt").read_text())
-    else:
-        parts.append("the simulator ended without a result; its log ends with:")
-        parts += lines[-LOG_LINES:]
-    return "\n".join(parts)
 
 
 def _results(config: UnitConfig, program: Program, record: Record) -> Results:

@@ -192,8 +192,10 @@ def test_broken_verilog_is_reported(tmp_path, monkeypatch):
     assert list(cache_folder().iterdir()) == []
     with pytest.raises(BuildError, match=r"warns about the Verilog:(.|\n)*undriven|UNDRIVEN|LATCH|latch"):
         compile_bench(stand_in(CONFIG).replace("endmodule", "reg latch;\nalways @* if (rst) latch = clk;\nendmodule"))
-    with pytest.raises(BuildError, match="no vector port s_axis_tdata"):
-        compile_bench("module sparse_attention_unit; endmodule")
+    with pytest.raises(BuildError, match="module sparse_attention_unit of the Verilog has no vector port s_axis_tdata"):
+        compile_bench("module sparse_attention_unit; endmodule " + stand_in(CONFIG).replace("_unit", "_system"))
+    with pytest.raises(BuildError, match="the Verilog has no module sparse_attention_system"):
+        compile_bench(stand_in(CONFIG), top="sparse_attention_system")
 
 
 def test_missing_tools_are_named(monkeypatch):
@@ -204,6 +206,8 @@ def test_missing_tools_are_named(monkeypatch):
         compile_bench(stand_in(CONFIG), simulator="icarus")
     with pytest.raises(BuildError, match="simulator is 'vcs': verilator or icarus is allowed"):
         compile_bench(stand_in(CONFIG), simulator="vcs")
+    with pytest.raises(BuildError, match="top is 'chip': sparse_attention_unit or sparse_attention_system is allowed"):
+        compile_bench(stand_in(CONFIG), top="chip")
 
 
 def test_job_registers_are_written_when_they_change():
