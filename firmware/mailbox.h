@@ -1,0 +1,32 @@
+/* Commands and replies. */
+#ifndef MAILBOX_H
+#define MAILBOX_H
+
+#include "io.h"
+#include "messages.h"
+
+#define STEP_REPLY_WORDS (5u + (KV_HEADS + 1u) / 2u)
+
+static inline uint32_t command_word(uint32_t i)
+{
+    return scheduler(COMMAND(i));
+}
+
+static inline void take_command(void)
+{
+    scheduler(COMMAND_TAKE) = 1;
+}
+
+static inline void reply_word(uint32_t i, uint32_t value)
+{
+    scheduler(REPLY(i)) = value;
+}
+
+/* Sends words 0 ... words - 1; those behind word 0 are written. */
+static inline void send_reply(uint32_t operation, uint32_t status, uint32_t detail, uint32_t tag, uint32_t words)
+{
+    reply_word(0, operation | status << 8 | detail << 16 | tag << 24);
+    scheduler(REPLY_SEND) = words;
+}
+
+#endif

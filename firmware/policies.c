@@ -1,0 +1,181 @@
+#include "policies.h"
+
+#define RANDOM_FOR_ZERO 0x9E3779B9u
+
+static bool uses_stride(const struct policy *policy)
+{
+    return policy->kind == POLICY_BUZZ || policy->kind == POLICY_NACL;
+}
+
+static bool bad_stride(const struct policy *policy)
+{
+    uint32_t stride = policy->stride;
+    if (!uses_stride(policy))
+        return stride != 0;
+    if (policy->kind == POLICY_BUZZ)
+        return stride == 0 || stride > 255;
+    return stride == 0 || stride > 128 || (stride & (stride - 1)) != 0;
+}
+
+uint32_t policy_check(const struct policy *policy, uint32_t seed)
+{
+    uint32_t kind = policy->kind;
+    if (policy->normalised > (kind == POLICY_H2O))
+        return 1;
+    if (policy->budget == 0 || policy->budget > SLOTS)
+        return 2;
+    if (policy->sinks >= policy->budget || policy->sinks >= POSITIONS || (kind == POLICY_REFUSE && policy->sinks != 0))
+        return 3;
+    if (policy->recent >= policy->budget - policy->sinks || policy->recent >= POSITIONS)
+        return 4;
+    if ((kind == POLICY_REFUSE || kind == POLICY_STREAMING) && policy->recent != 0)
+        return 4;
+    if (kind == POLICY_DMS && policy->recent > MAX_DMS_RECENT)
+        return 4;
+    if (bad_stride(policy))
+        return 5;
+    if (policy->share > (kind == POLICY_NACL ? 256u : 0u))
+        return 6;
+    return seed != 0 && kind != POLICY_NACL ? 7 : 0;
+}
+
+void region_reset(const struct policy *policy, struct region *region, uint32_t seed, uint32_t layer)
+{
+    uint32_t *word = (uint32_t *)region;
+    for (uint32_t i = 0; i < sizeof *region / sizeof *word; i++)
+        word[i] = 0;
+    region->random = seed ^ (layer << 24);
+    if (region->random == 0)
+        region->random = RANDOM_FOR_ZERO;
+    if (policy->kind == POLICY_BUZZ) {
+        region->segments.size = policy->stride;
+        region->segments.start = policy->sinks;
+    }
+}
+
+void region_copy(const struct policy *policy, struct region *to, const struct region *from)
+{
+    to->n = from->n;
+    to->position = from->position;
+    to->random = from->random;
+    if (policy->kind != POLICY_BUZZ)
+        return; /* A flag of DMS is written again by the step that takes the failed one's place. */
+    to->segments.size = from->segments.size;
+    to->segments.start = from->segments.start;
+    to->segments.current = from->segments.current;
+    for (uint32_t i = 0; i < SEGMENTS / 2; i++)
+        to->segments.words[i] = from->segments.words[i];
+}
+
+/* floor(a * b / 2**16) for a below 2**16 and b below 2**31, without a multiplier: the bits that are shifted out are
+   those of the product that are not asked for. */
+static uint32_t fraction_of(uint32_t a, uint32_t b)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < 16; i++) {
+        if (a & 1)
+            sum += b;
+        sum >>= 1;
+        a >>= 1;
+    }
+    return sum;
+}
+
+static uint32_t draw(struct region *region)
+{
+    uint32_t x = region->random;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    region->random = x;
+    return x;
+}
+
+static void merge_pairs(struct segments *segments)
+{
+    for (uint32_t i = 0; i < SEGMENTS / 2; i++)
+        segments->counts[i] = (uint16_t)(segments->counts[2 * i] + segments->counts[2 * i + 1]);
+    for (uint32_t i = SEGMENTS / 4; i < SEGMENTS / 2; i++)
+        segments->words[i] = 0;
+    segments->current = SEGMENTS / 2;
+    segments->size <<= 1;
+}
+
+/* Position `p` has left the recent window; it follows the one that left before. */
+static void count_row(struct segments *segments, uint32_t p)
+{
+    if (p - segments->start == segments->size) {
+        segments->start = p;
+        if (++segments->current == SEGMENTS)
+            merge_pairs(segments);
+    }
+    segments->counts[segments->current]++;
+}
+
+/* The victim is in the fullest segment, the oldest of equals. */
+static void plan_buzz(const struct policy *policy, struct segments *segments, uint32_t t, struct plan *plan)
+{
+    uint32_t fullest = 0, first = policy->sinks;
+    for (uint32_t k = 0, position = policy->sinks; k <= segments->current; k++, position += segments->size) {
+        if (segments->counts[k] > segments->counts[fullest]) {
+            fullest = k;
+            first = position;
+        }
+    }
+    segments->counts[fullest]--;
+    uint32_t end = first + segments->size;
+    plan->low = first;
+    if (t > end && t - end > plan->recent)
+        plan->recent = t - end;
+    plan->metric = METRIC_MASS;
+}
+
+static void plan_nacl(const struct policy *policy, struct region *region, uint32_t t, struct plan *plan)
+{
+    uint32_t x = draw(region);
+    plan->metric = METRIC_MASS;
+    if ((x & 255u) < policy->share) {
+        plan->low += fraction_of(x >> 16, t - policy->recent - policy->sinks);
+        plan->metric = METRIC_POSITION;
+    }
+}
+
+/* Notes the flag of token `t`; whether token `p` was flagged. */
+static bool note_flag(struct region *region, uint32_t t, bool flag, uint32_t p)
+{
+    uint32_t *word = &region->flags[(t & (FLAGS - 1)) >> 5], bit = 1u << (t & 31);
+    *word = flag ? *word | bit : *word & ~bit;
+    return (region->flags[(p & (FLAGS - 1)) >> 5] >> (p & 31)) & 1;
+}
+
+void plan_step(const struct policy *policy, struct region *region, bool flag, struct plan *plan)
+{
+    uint32_t kind = policy->kind, t = region->position, p = t - policy->recent - 1;
+    bool left = t > policy->recent && p >= policy->sinks;
+    bool full = region->n == policy->budget;
+    plan->refuse = full && kind == POLICY_REFUSE;
+    plan->silent = kind == POLICY_NACL && (t & (policy->stride - 1)) != policy->stride - 1;
+    plan->evict = full;
+    plan->low = policy->sinks;
+    plan->recent = policy->recent;
+    plan->metric = METRIC_POSITION;
+    if (plan->refuse)
+        return;
+    if (kind == POLICY_BUZZ && left)
+        count_row(&region->segments, p);
+    if (kind == POLICY_DMS && note_flag(region, t, flag, p) && left) {
+        plan->evict = true;
+        plan->low = p;
+    }
+    if (full) {
+        if (kind == POLICY_H2O)
+            plan->metric = policy->normalised ? METRIC_RATE : METRIC_MASS;
+        else if (kind == POLICY_BUZZ)
+            plan_buzz(policy, &region->segments, t, plan);
+        else if (kind == POLICY_NACL)
+            plan_nacl(policy, region, t, plan);
+    }
+    if (!plan->evict)
+        region->n++;
+    region->position++;
+}

@@ -1,0 +1,300 @@
+#include "steps.h"
+
+#include "mailbox.h"
+
+/* Jobs that the queue always has room for. */
+#define LIMIT (JOB_QUEUE < FLIGHTS ? JOB_QUEUE : FLIGHTS)
+
+/* Starting ------------------------------------------------------------------------------------------------------ */
+
+/* An attending job of the region is in flight: what it says of the heads is not known yet. */
+static bool heads_unknown(const struct place *place)
+{
+    for (uint32_t job = state.retired; job != state.started; job++)
+        if (flight_of(job)->place == place && flight_of(job)->gated)
+            return true;
+    return false;
+}
+
+static void write_job(const struct flight *flight, const struct plan *plan, bool attend)
+{
+    const struct layer *layer = &state.layers[flight->layer];
+    uint32_t control = layer->control | UNIT_MASK(JOB_CONTROL, APPEND) |
+                       (uint32_t)flight->layer << UNIT_PLACE(JOB_CONTROL, PROFILE);
+    if (attend)
+        control |= UNIT_MASK(JOB_CONTROL, ATTEND);
+    if (plan->silent)
+        control |= UNIT_MASK(JOB_CONTROL, SILENT);
+    if (plan->evict) {
+        control |= UNIT_MASK(JOB_CONTROL, EVICT) | plan->metric << UNIT_PLACE(JOB_CONTROL, METRIC);
+        unit(JOB_SINKS) = plan->low;
+        unit(JOB_RECENT) = plan->recent;
+    } else {
+        unit(JOB_SLOT) = flight->rows - 1;
+    }
+    unit(JOB_N) = flight->rows;
+    unit(JOB_BASE) = flight->place->base;
+    unit(JOB_POSITION) = flight->position;
+    unit(JOB_HEAD_DIM) = layer->head_dim;
+    unit(JOB_MASK) = ~flight->ran & ALL_HEADS;
+    unit(JOB_CONTROL) = control;
+}
+
+void count_started(void)
+{
+    struct work *work = &state.work;
+    state.started++;
+    work->flags >>= 1;
+    if (--work->left == 0)
+        work->active = false;
+}
+
+/* Starts the job of the next token. An entry is complete before START, so that a restart finds what START began. */
+static void start_job(struct work *work, const struct sequence *sequence, struct place *place)
+{
+    struct flight *flight = flight_of(state.started);
+    const struct policy *policy = &sequence->policy;
+    struct plan plan;
+    region_copy(policy, &flight->before, &place->region);
+    flight->position = place->region.position;
+    if (flight->position >= POSITIONS) {
+        work->status = STATUS_FULL;
+        return;
+    }
+    plan_step(policy, &place->region, work->flags & 1, &plan);
+    if (plan.refuse) {
+        work->status = STATUS_FULL;
+        return;
+    }
+    flight->place = place;
+    flight->rows = place->region.n;
+    flight->sequence = work->sequence;
+    flight->layer = work->layer;
+    flight->serial = work->serial;
+    flight->tag = work->tag;
+    flight->evict = plan.evict;
+    flight->gated = work->attend && gating_on(&sequence->gating);
+    flight->off = flight->gated ? place->gate.off : 0;
+    flight->ran = ~(state.layers[work->layer].mask | flight->off) & ALL_HEADS;
+    flight->last = work->left == 1;
+    flight->spoilt = false;
+    flight->late = false;
+    write_job(flight, &plan, work->attend);
+    unit(START) = 1;
+    count_started();
+}
+
+/* Drops what is left of a STEP that failed, and answers it when its jobs have ended. */
+static bool give_up(struct work *work)
+{
+    if (work->left != 0) {
+        if (!(scheduler(EVENTS) & EVENT_GATE)) {
+            state.waiting |= EVENT_GATE;
+            return false;
+        }
+        scheduler(GATE_DROP) = 1;
+        work->left--;
+        return true;
+    }
+    if (in_flight() != 0)
+        return false;
+    answer_step(work->serial, work->tag, work->status, work->detail);
+    work->active = false;
+    return true;
+}
+
+bool work_on_step(void)
+{
+    struct work *work = &state.work;
+    if (work->status != STATUS_OK)
+        return give_up(work);
+    const struct sequence *sequence = &state.sequences.all[work->sequence];
+    struct place *place = &state.places[work->sequence][work->layer];
+    if (sequence->damaged) {
+        work->status = STATUS_DAMAGED;
+        return true;
+    }
+    if (in_flight() >= LIMIT || (work->attend && gating_on(&sequence->gating) && heads_unknown(place)))
+        return false;
+    start_job(work, sequence, place);
+    return true;
+}
+
+/* Retiring ------------------------------------------------------------------------------------------------------ */
+
+struct outcome *outcome_of(uint8_t serial)
+{
+    struct outcome *outcome = &state.outcome;
+    if (outcome->serial != serial) {
+        outcome->serial = serial;
+        outcome->status = STATUS_OK;
+        outcome->rows = 0;
+        outcome->position = 0;
+        outcome->done = 0;
+        outcome->off = 0;
+    }
+    return outcome;
+}
+
+static void write_outcome(const struct outcome *outcome)
+{
+    reply_word(1, outcome->rows);
+    reply_word(2, outcome->position);
+    reply_word(3, outcome->done);
+    reply_word(4, outcome->off);
+}
+
+void answer_step(uint8_t serial, uint32_t tag, uint32_t status, uint32_t detail)
+{
+    const struct outcome *outcome = outcome_of(serial);
+    if (outcome->status != STATUS_OK) {
+        status = outcome->status;
+        detail = 0;
+    }
+    write_outcome(outcome);
+    for (uint32_t i = 5; i < STEP_REPLY_WORDS; i++)
+        reply_word(i, 0);
+    send_reply(OP_STEP, status, detail, tag, STEP_REPLY_WORDS);
+    state.owed--;
+}
+
+/* The slot that a KV head's row went to. */
+static uint32_t slot_of(const struct flight *flight, uint32_t job, uint32_t kv_head)
+{
+    if (!flight->evict)
+        return flight->rows - 1;
+    return unit(JOB_SLOTS(job & (FLIGHTS - 1), kv_head)) & UNIT_MASK(JOB_SLOTS, SLOT);
+}
+
+static void answer_done(const struct flight *flight, uint32_t job, const struct outcome *outcome)
+{
+    write_outcome(outcome);
+    for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head += 2) {
+        uint32_t word = slot_of(flight, job, kv_head);
+        if (kv_head + 1 < KV_HEADS)
+            word |= slot_of(flight, job, kv_head + 1) << 16;
+        reply_word(5 + kv_head / 2, word);
+    }
+    send_reply(OP_STEP, STATUS_OK, 0, flight->tag, STEP_REPLY_WORDS);
+    state.owed--;
+}
+
+/* A job's packet was bad. Its region is put back as it was before, unless a later job builds on it. */
+static void undo(const struct flight *flight, uint32_t job)
+{
+    bool later = false;
+    while (++job != state.started) {
+        if (flight_of(job)->place == flight->place) {
+            flight_of(job)->spoilt = true;
+            later = true;
+        }
+    }
+    if (later)
+        damage(flight->sequence);
+    else
+        region_copy(&state.sequences.all[flight->sequence].policy, &flight->place->region, &flight->before);
+}
+
+/* The first job that was given up has ended: those behind it were not. */
+static void forget_lateness(void)
+{
+    for (uint32_t i = 0; i < FLIGHTS; i++)
+        state.flights[i].late = false;
+}
+
+/* Status of a job that ended with the given bits of JOB_STATE. */
+static uint32_t judge(const struct flight *flight, uint32_t job, uint32_t bits)
+{
+    if (flight->spoilt)
+        return STATUS_DAMAGED;
+    if (bits & (UNIT_MASK(JOB_STATE, SHORT0) | UNIT_MASK(JOB_STATE, LONG0))) {
+        bool late = flight->late && (bits & UNIT_MASK(JOB_STATE, SHORT0));
+        if (late)
+            forget_lateness();
+        undo(flight, job);
+        return late ? STATUS_TIMEOUT : STATUS_BAD_PACKET;
+    }
+    if (bits & UNIT_MASK(JOB_STATE, NO_VICTIM0)) {
+        damage(flight->sequence);
+        return STATUS_DAMAGED;
+    }
+    return STATUS_OK;
+}
+
+static void observe_heads(const struct flight *flight, uint32_t job)
+{
+    struct gate *gate = &flight->place->gate;
+    const struct gating *gating = &state.sequences.all[flight->sequence].gating;
+    uint32_t tag = job & (FLIGHTS - 1);
+    gate_rest(gate);
+    for (uint32_t head = 0, ran = flight->ran; ran; head++, ran >>= 1) {
+        if (ran & 1) {
+            uint32_t active = unit(JOB_HEADS_SUMMARY(tag, head)) & UNIT_MASK(JOB_HEADS__SUMMARY, ACTIVE);
+            gate_observe(gating, gate, head, active, unit(JOB_HEADS_MASS(tag, head)));
+        }
+    }
+}
+
+static void end_job(const struct flight *flight, uint32_t job, uint32_t bits)
+{
+    struct outcome *outcome = outcome_of(flight->serial);
+    uint32_t status = judge(flight, job, bits);
+    if (status == STATUS_OK && flight->gated)
+        observe_heads(flight, job);
+    if (status != STATUS_OK && outcome->status == STATUS_OK)
+        outcome->status = (uint8_t)status;
+    if (outcome->status == STATUS_OK) {
+        outcome->rows = flight->rows;
+        outcome->position = flight->position;
+        outcome->off = flight->off;
+        outcome->done++;
+    } else if (state.work.active && state.work.serial == flight->serial && state.work.status == STATUS_OK) {
+        state.work.status = outcome->status;
+    }
+    if (!flight->last)
+        return;
+    if (outcome->status == STATUS_OK)
+        answer_done(flight, job, outcome);
+    else
+        answer_step(flight->serial, flight->tag, outcome->status, 0);
+}
+
+/* JOB_STATE of a job, in the place of tag 0. */
+static uint32_t job_bits(uint32_t job)
+{
+    return unit(JOB_STATE) >> ((job & (FLIGHTS - 1)) << 3);
+}
+
+/* The host did not send in time: the packet that the unit waits for is ended, once until a job ends. Whose it is cannot
+   be seen, but it is the first of these jobs to be short. */
+static void look_at_clock(void)
+{
+    state.waiting |= EVENT_TIMEOUT;
+    if (!(scheduler(EVENTS) & EVENT_TIMEOUT))
+        return;
+    state.giving_up = true;
+    for (uint32_t job = state.retired; job != state.started; job++)
+        flight_of(job)->late = !(job_bits(job) & UNIT_MASK(JOB_STATE, DONE0));
+    scheduler(GATE_ABORT) = 1;
+}
+
+bool retire_job(void)
+{
+    uint32_t job = state.retired;
+    if (job == state.started)
+        return false;
+    scheduler(EVENT_CLEAR) = 1;
+    uint32_t bits = job_bits(job);
+    if (!(bits & UNIT_MASK(JOB_STATE, DONE0))) {
+        state.waiting |= EVENT_JOB;
+        if (state.patience != 0 && !state.giving_up)
+            look_at_clock();
+        return false;
+    }
+    state.retiring = true;
+    end_job(flight_of(job), job, bits);
+    state.retired = job + 1;
+    state.retiring = false;
+    state.giving_up = false;
+    return true;
+}
