@@ -43,15 +43,7 @@ class _Lowering:
         actions[-1][1].append([address, word])
 
     def settings(self, profile: int, head: int, settings: HeadSettings) -> None:
-        words = {
-            "THETA": {"value": settings.theta},
-            "MODE": {"value": int(settings.mode)},
-            "KAPPA": {"mantissa": settings.kappa[0], "shift": settings.kappa[1]},
-            "MIN_ACTIVE": {"value": settings.min_active},
-            "MIN_MASS": {"value": settings.min_mass},
-            "ALPHA": {"mantissa": settings.alpha[0], "exponent": settings.alpha[1]},
-        }
-        for name, values in words.items():
+        for name, values in settings.registers().items():
             name = f"HEAD_TABLE.{name}"
             self.write(self.map.address(name, profile, head), self.map.encode(name, **values))
         if settings.gain is None:

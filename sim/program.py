@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reluctant.golden.formats import Metric, Mode, Normaliser
+from reluctant.boards.results import answer_bytes
+from reluctant.boards.settings import HeadSettings
+from reluctant.golden.formats import Metric, Normaliser
 from reluctant.golden.settings import LayerSettings
 
 __all__ = [
@@ -23,30 +25,6 @@ __all__ = [
     "WaitInterrupt",
     "Write",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadSettings:
-    """Settings of one head in one profile, encoded as in :mod:`reluctant.golden.formats`.
-
-    ``gain`` has one entry for each element, at most the unit's ``head_dim``; ``None`` leaves the unit's reset values.
-    """
-
-    theta: int = 0
-    mode: Mode = Mode.RELU
-    kappa: tuple[int, int] = (0, 0)
-    min_active: int = 0
-    min_mass: int = 0
-    alpha: tuple[int, int] = (1 << 15, 0)
-    gain: tuple[int, ...] | None = None
-
-    @classmethod
-    def from_layer(cls, layer: LayerSettings, head: int) -> "HeadSettings":
-        """Head ``head`` of the golden model's settings of a layer."""
-        rms = layer.normaliser in (Normaliser.RMS_HEAD, Normaliser.RMS_LAYER)
-        names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha")
-        values = {name: getattr(layer, name)[head] for name in names}
-        return cls(gain=tuple(layer.gain[head]) if rms else None, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +61,7 @@ class Job:
         """Bytes of each head's part of the answer's packet; 0 for a job that only appends."""
         if not self.attend:
             return 0
-        header = -(-16 // lanes) * lanes
-        return header + self.head_dim * (4 * self.sends_context + self.sends_output)
+        return answer_bytes(lanes, self.head_dim, contexts=self.sends_context, outputs=self.sends_output)
 
     @property
     def sends_context(self) -> bool:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
+from reluctant.boards.results import Answer, MalformedAnswerError, decode_answer
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.register_map import RegisterMap
 
@@ -18,37 +17,17 @@ from .script import Record, Script
 
 __all__ = ["Results", "SimulationError", "StepResult", "simulate"]
 
-FLAGS = ("masked", "null", "softmax", "fallback")
-
 
 @dataclass(frozen=True, eq=False)
-class StepResult:
-    """What the unit answered to a step that attends, head by head.
+class StepResult(Answer):
+    """What the unit answered to a step that attends, and when.
 
     Attributes
     ----------
-    masked, null, softmax, fallback
-        (heads,) bool.
-    exponent, active, mass, weight_sum
-        (heads,) int64.
-    context
-        (heads, head_dim) int32, or None when they were not sent.
-    output
-        (heads, head_dim) int8, or None when the normaliser is ``none``.
     latency
         Cycles from the last input beat taken to the first output beat.
     """
 
-    masked: np.ndarray
-    null: np.ndarray
-    softmax: np.ndarray
-    fallback: np.ndarray
-    exponent: np.ndarray
-    active: np.ndarray
-    mass: np.ndarray
-    weight_sum: np.ndarray
-    context: np.ndarray | None
-    output: np.ndarray | None
     latency: int
 
 
@@ -180,27 +159,8 @@ def _results(config: UnitConfig, program: Program, record: Record) -> Results:
 
 def _decode(config: UnitConfig, job: Job, packet: bytes, answered: list[int], loaded: int) -> StepResult:
     """A step's answer, whose fixed parts must be as the packet's format says."""
-    size, header = job.output_bytes(config.lanes), config.sizes.header_beats * config.lanes
-    if len(packet) != config.heads * size:
-        raise SimulationError(f"a step was answered with {len(packet)} bytes, not {config.heads * size}")
-    heads = np.frombuffer(packet, np.uint8).reshape(config.heads, size)
-    fixed = heads[:, 0].tolist() != list(range(config.heads)) or heads[:, 3].any() or heads[:, 16:header].any()
-    if fixed or (heads[:, 1] >> len(FLAGS)).any():
-        raise SimulationError(f"the headers of a step's answer are malformed: {heads[:, :header].tolist()}")
-    body = heads[:, header:]
-    contexts = 4 * job.head_dim if job.sends_context else 0
-    return StepResult(
-        **{flag: (heads[:, 1] >> bit & 1).astype(bool) for bit, flag in enumerate(FLAGS)},
-        exponent=heads[:, 2].astype(np.int64),
-        active=_integers(heads[:, 4:8]),
-        mass=_integers(heads[:, 8:13]),
-        weight_sum=_integers(heads[:, 13:16]),
-        context=np.ascontiguousarray(body[:, :contexts]).view("<i4") if contexts else None,
-        output=np.ascontiguousarray(body[:, contexts:]).view(np.int8) if job.sends_output else None,
-        latency=answered[0] - loaded,
-    )
-
-
-def _integers(data: np.ndarray) -> np.ndarray:
-    """Little-endian unsigned integers in the rows of ``data``, at most 7 bytes."""
-    return (data.astype(np.int64) << (8 * np.arange(data.shape[1]))).sum(axis=1)
+    try:
+        answer = decode_answer(config, packet, job.head_dim, contexts=job.sends_context, outputs=job.sends_output)
+    except MalformedAnswerError as error:
+        raise SimulationError(str(error)) from None
+    return StepResult(**vars(answer), latency=answered[0] - loaded)
