@@ -44,6 +44,8 @@ class AttentionCore(wiring.Component):
     errors : Out(packet_short, packet_long, no_victim), pulses
     finished : Out(result_done, append_done, dropped), pulses
     events : Out(counter_events), pulses for the performance counters
+    job_events : Out(layouts.job_events), for the job log
+    waiting : Out(1), a job waits for a beat of its packet
     """
 
     def __init__(self, config: UnitConfig):
@@ -61,6 +63,8 @@ class AttentionCore(wiring.Component):
             "errors": Out(data.StructLayout({"packet_short": 1, "packet_long": 1, "no_victim": 1})),
             "finished": Out(data.StructLayout({"result_done": 1, "append_done": 1, "dropped": 1})),
             "events": Out(counter_events(config)),
+            "job_events": Out(layouts.job_events(config)),
+            "waiting": Out(1),
         }
         if config.statistics:
             members["peek"] = In(stream.Signature(config.sizes.row_bits))
@@ -86,6 +90,7 @@ class AttentionCore(wiring.Component):
         if config.statistics:
             self._connect_statistics(m)
         self._report(m)
+        self._log(m)
         return m
 
     def _connect_front(self, m):
@@ -183,3 +188,16 @@ class AttentionCore(wiring.Component):
             events.input_wait_cycles.eq(idle & ~output_wait & self.loader.waiting),
             events.pipeline_wait_cycles.eq(idle & ~output_wait & ~self.loader.waiting),
         ]
+
+    def _log(self, m):
+        """What the job log learns of jobs, by their tags."""
+        loader, appender, normaliser, events = self.loader, self.appender, self.normaliser, self.job_events
+        m.d.comb += [events.head.eq(normaliser.result), events.row.eq(appender.placed)]
+        for name, valid, tag in (
+            ("result_done", normaliser.done, normaliser.done_tag),
+            ("append_done", appender.appended, appender.tag),
+            ("too_short", loader.too_short, self.job.payload.tag),
+            ("too_long", loader.too_long, self.job.payload.tag),
+        ):
+            m.d.comb += [events[name].valid.eq(valid), events[name].tag.eq(tag)]
+        m.d.comb += self.waiting.eq(loader.waiting)

@@ -1,4 +1,4 @@
-"""Control of the unit over AXI4-Lite: registers, job queue, tables, counters, interrupt."""
+"""Control of the unit over its register bus: registers, job queue, job log, tables, counters, interrupt."""
 
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from . import layouts
-from .axi_lite import WORD_SHIFT, AxiLiteSignature, AxiLiteSlave
+from .axi_lite import WORD_SHIFT, RegisterBus
 from .config import UnitConfig
 from .gain_table import gain_table_bus
 from .head_table import head_table_bus
 from .job_check import JobCheck
+from .job_log import JobLog, job_state
 from .performance_counters import PerformanceCounters, counter_events
 from .register_block import RegisterBlock
 from .register_map import RegisterMap
@@ -28,13 +29,13 @@ def slot_state(config: UnitConfig) -> data.StructLayout:
 
 
 class ControlRegisters(wiring.Component):
-    """The unit's control: an AXI4-Lite slave behind which are the registers of :class:`RegisterMap`.
+    """The unit's control: the registers of :class:`RegisterMap` on a bus.
 
-    A write to START checks the job registers (see :class:`JobCheck`) and queues the job or answers SLVERR. What answers
-    SLVERR changes nothing but an error bit: ``bad_job``, ``queue_full``, ``write_busy`` (a table while a job is queued
-    or running) or ``bad_address``. A refused read gives 0. One read and one write may be outstanding, and every access
-    ends: within 8 cycles of its handshakes if no other is under way, plus for the low half of a counter
-    ``PerformanceCounters.longest_read``, plus for a slot's state the time to ``peeked``.
+    A write to START checks the job registers (see :class:`JobCheck`) and queues the job with the next tag or answers
+    with an error. What answers with an error changes nothing but an error bit: ``bad_job``, ``queue_full``,
+    ``write_busy`` (a table while a job is queued or running) or ``bad_address``. A refused read gives 0. Every access
+    ends: a register's or the job log's 2 cycles after its request, a table's in 5, the low half of a counter within
+    2 plus ``PerformanceCounters.longest_read``, a slot's state in 3 plus the time to ``peeked``.
 
     Parameters
     ----------
@@ -43,7 +44,8 @@ class ControlRegisters(wiring.Component):
 
     Members
     -------
-    axi : In(AxiLiteSignature(address width of the map))
+    bus : In(RegisterBus(address width of the map less 2))
+        ``read_data`` holds from a read's ``done`` until the next read is requested.
     job : Out(stream(layouts.job(config)))
         Jobs in order, behind a queue of ``job_queue``.
     busy : In(1)
@@ -55,6 +57,12 @@ class ControlRegisters(wiring.Component):
     finished : In(struct of result_done, append_done, dropped)
         One-cycle pulses, each one job that finished; any may coincide.
     events : In(counter_events(config))
+    job_events : In(layouts.job_events(config))
+        The ends among them in the cycle of ``finished``.
+    working : Out(1)
+        A job is queued or running.
+    started, ended : Out(1)
+        One cycle: a job was queued; at least one job finished (a cycle later).
     head_table : Out(RegisterBus), gain_table : Out(RegisterBus)
         To ``bus`` of a :class:`~reluctant.hdl.head_table.HeadTable` and, only with an RMS normaliser, of a
         :class:`~reluctant.hdl.gain_table.GainTable`.
@@ -69,13 +77,17 @@ class ControlRegisters(wiring.Component):
         self.map = RegisterMap(config)
         self.has_gains = "GAIN" in self.map.registers
         members = {
-            "axi": In(AxiLiteSignature(self.map.address_width)),
+            "bus": In(RegisterBus(self.map.address_width - WORD_SHIFT)),
             "job": Out(stream.Signature(layouts.job(config))),
             "busy": In(1),
             "soft_reset": Out(1),
             "errors": In(data.StructLayout(dict.fromkeys(PACKET_ERRORS, 1))),
             "finished": In(data.StructLayout(dict.fromkeys(FINISHES, 1))),
             "events": In(counter_events(config)),
+            "job_events": In(layouts.job_events(config)),
+            "working": Out(1),
+            "started": Out(1),
+            "ended": Out(1),
             "head_table": Out(head_table_bus(config)),
             "irq": Out(1),
         }
@@ -88,12 +100,12 @@ class ControlRegisters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.slave = slave = AxiLiteSlave(self.map.address_width)
         m.submodules.block = block = RegisterBlock(self.map)
         m.submodules.counters = counters = PerformanceCounters(self.config)
-        connect(m, flipped(self.axi), slave.axi)
-        bus = slave.bus
+        m.submodules.log = self.log = JobLog(self.config)
+        bus = self.bus
         bad, full = self._jobs(m, block)
+        self._log(m, block)
         working = self._status(m, block)
         errors = self._errors(m, block)
         target = self._decode(m, bus, block, counters)
@@ -130,6 +142,8 @@ class ControlRegisters(wiring.Component):
                     m.d.sync += result.eq(counters.high)
                     with m.If(~target.high):
                         m.next = "COUNTER"
+                with m.Elif(target.log):
+                    m.d.sync += result.eq(self.log.word)
                 with m.Elif(target.head | (target.gain if self.has_gains else 0)):
                     m.next = "TABLE"
                 if self.config.statistics:
@@ -150,34 +164,49 @@ class ControlRegisters(wiring.Component):
     def _jobs(self, m: Module, block):
         """Job registers to job queue. Returns whether the job is bad (2 cycles behind), and whether the queue is full.
 
-        The write of a job register and START are separate accesses, at least 5 cycles apart: the check is over.
+        The write of a job register and START are separate accesses, at least 4 cycles apart: the check is over.
         """
         config = self.config
         m.submodules.check = check = JobCheck(config, block.values.shape())
         queue = StreamFifo(layouts.job(config), config.job_queue)
-        reset, push = Signal(), Signal()
+        reset, push, started = Signal(), Signal(), Signal(32)
         m.submodules.queue = ResetInserter(reset)(queue)
         m.d.sync += [
             reset.eq(block.pulses.CONTROL.soft_reset),
             push.eq(block.pulses.START.start & ~check.bad & queue.i.ready),
         ]
+        with m.If(push):
+            m.d.sync += started.eq(started + 1)
         connect(m, queue.o, flipped(self.job))
         m.d.comb += [
             self.soft_reset.eq(reset),
             check.values.eq(block.values),
             check.misfit.eq(block.misfit),
             queue.i.payload.eq(check.job),
+            queue.i.payload.tag.eq(started),
             queue.i.valid.eq(push),
+            self.started.eq(push),
+            self.log.started.valid.eq(push),
+            self.log.started.tag.eq(started),
+            block.status.JOBS_STARTED.value.eq(started),
             block.status.STATUS.queued.eq(queue.level),
             block.status.STATUS.room.eq(config.job_queue - queue.level),
         ]
         return check.bad, ~queue.i.ready
 
+    def _log(self, m: Module, block):
+        """What the job log knows into its register, and what it is asked for."""
+        bus, log = self.bus, self.log
+        m.d.comb += [log.events.eq(self.job_events), log.addr.eq(bus.addr), log.slots.eq(self._window() == 6)]
+        for tag in range(layouts.JOB_TAGS):
+            for name in job_state.members:
+                m.d.comb += block.status.JOB_STATE[f"{name}{tag}"].eq(log.state[tag][name])
+
     def _status(self, m: Module, block):
         """Busy, interrupts and jobs done. Returns whether a job is queued or running."""
         working, left = Signal(), Signal()
         m.d.sync += [left.eq(self.job.valid), working.eq(self.busy | self.job.valid | left)]
-        m.d.comb += block.status.STATUS.busy.eq(working)
+        m.d.comb += [block.status.STATUS.busy.eq(working), self.working.eq(working)]
 
         count, jobs_done, irq = Signal(2), Signal(32), Signal()
         finished = self.finished.as_value()
@@ -191,6 +220,7 @@ class ControlRegisters(wiring.Component):
             block.sets.IRQ_STATUS.job_done.eq(count.any()),
             block.sets.IRQ_STATUS.error.eq(block.sets.ERROR.as_value().any()),
             self.irq.eq(irq),
+            self.ended.eq(count.any()),
         ]
         return working
 
@@ -208,12 +238,12 @@ class ControlRegisters(wiring.Component):
 
     def _decode(self, m: Module, bus, block, counters):
         """What the access is for: flags, registered in the cycle before they are used."""
-        kinds = ["allowed", "block", "counter", "high", "table", "head"]
+        kinds = ["allowed", "block", "counter", "high", "table", "head", "log"]
         kinds += ["gain"] * self.has_gains + ["position"] * self.config.statistics
         target, now = (Signal(data.StructLayout(dict.fromkeys(kinds, 1)), name=name) for name in ("target", "now"))
         m.d.sync += target.eq(now)
-        window_bits = ceil_log2(self.map.window) - WORD_SHIFT
-        offset, window = bus.addr[:window_bits], bus.addr[window_bits:]
+        window = self._window()
+        offset = bus.addr[: len(bus.addr) - len(window)]
         m.d.comb += block.addr.eq(bus.addr)
         with m.Switch(window):
             with m.Case(0):
@@ -236,7 +266,14 @@ class ControlRegisters(wiring.Component):
                 with m.Case(3, 4):
                     allowed = ~bus.write & (offset < self.config.sizes.rows)
                     m.d.comb += [now.allowed.eq(allowed), now.table.eq(1), now.position.eq(window == 4)]
+            for number, words in ((5, self.log.head_words), (6, layouts.JOB_TAGS * self.config.kv_heads)):
+                with m.Case(number):
+                    m.d.comb += [now.allowed.eq(~bus.write & (offset < words)), now.log.eq(1)]
         return target
+
+    def _window(self):
+        """Number of the window that the access is in."""
+        return self.bus.addr[ceil_log2(self.map.window) - WORD_SHIFT :]
 
     def _decode_registers(self, m: Module, bus, block, counters, offset, now):
         """Registers and counters share the first window."""

@@ -111,9 +111,10 @@ class HeadSequencer(wiring.Component):
         result = described.value.result
         for name in ("alpha_mantissa", "alpha_exponent"):
             m.d.comb += result[name].eq(self.settings[name])
-        for name in ("n", "beats", "normaliser", "emit_context", "profile"):
+        for name in ("n", "beats", "normaliser", "emit_context", "profile", "tag"):
             m.d.comb += result[name].eq(job[name])
         m.d.comb += [
+            described.silent.eq(job.silent),
             described.value.row.eq(group.row),
             described.value.group_last.eq(group_last),
             result.head.eq(head),

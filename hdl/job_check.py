@@ -34,7 +34,7 @@ class JobCheck(wiring.Component):
     -------
     values : In(values), misfit : In(1)
     job : Out(layouts.job(config))
-        Combinational; profile and normaliser cut to their width.
+        Combinational; profile and normaliser cut to their width; ``tag`` is 0.
     bad : Out(1)
         2 cycles after ``values`` and ``misfit``.
     """
@@ -59,7 +59,7 @@ class JobCheck(wiring.Component):
             job.sinks.eq(values.JOB_SINKS.value),
             job.recent.eq(values.JOB_RECENT.value),
         ]
-        for name in ("append", "attend", "evict", "emit_context", "normaliser", "profile", "metric"):
+        for name in ("append", "attend", "evict", "emit_context", "normaliser", "profile", "metric", "silent"):
             m.d.comb += job[name].eq(control[name])
 
         reasons = self._row_reasons(job) + self._setting_reasons(job, control)

@@ -6,17 +6,24 @@ A head's description shrinks as it moves: :func:`score_head` (the sequencer give
 
 from amaranth.hdl import signed
 from amaranth.lib import data
+from amaranth.utils import ceil_log2
 
 from reluctant.golden import formats
 
 from .config import UnitConfig
 
 __all__ = [
+    "JOB_TAGS",
+    "TAG_BITS",
     "group",
+    "head_result",
     "head_settings",
     "head_stats",
     "job",
+    "job_end",
+    "job_events",
     "loaded_job",
+    "placed_row",
     "result_head",
     "result_record",
     "score_head",
@@ -24,6 +31,10 @@ __all__ = [
     "value_record",
     "value_row",
 ]
+
+JOB_TAGS = 4
+"""Jobs that the job log tells apart: a job's tag is the number of jobs started before it, modulo this."""
+TAG_BITS = ceil_log2(JOB_TAGS)
 
 
 def job(config: UnitConfig) -> data.StructLayout:
@@ -50,6 +61,8 @@ def job(config: UnitConfig) -> data.StructLayout:
             "sinks": config.position_bits,  # rows with position < sinks are never victims
             "recent": config.position_bits,  # nor are rows with job.position - position <= recent
             "metric": 2,
+            "silent": 1,  # its weights add nothing to the slots' masses
+            "tag": TAG_BITS,
         }
     )
 
@@ -88,6 +101,7 @@ def result_head(config: UnitConfig) -> data.StructLayout:
             "profile": sizes.profile_bits,
             "masked": 1,
             "last": 1,  # of the job
+            "tag": TAG_BITS,
         }
     )
 
@@ -114,6 +128,7 @@ def score_head(config: UnitConfig) -> data.StructLayout:
             "kappa_shift": 2,
             "min_active": sizes.count_bits,
             "min_mass": 32,
+            "silent": 1,
             "value": value_head(config),
         }
     )
@@ -169,3 +184,40 @@ def value_row(config: UnitConfig) -> data.StructLayout:
 def result_record(config: UnitConfig) -> data.StructLayout:
     """A head whose contexts are on their way to the context buffer; ``zero``: there are none, all are zero."""
     return data.StructLayout({"zero": 1, "stats": head_stats(config), "head": result_head(config)})
+
+
+def head_result(config: UnitConfig) -> data.StructLayout:
+    """What the job log keeps of a head of an attending job; all but ``valid`` holds in the cycle after it."""
+    stats = head_stats(config).members
+    names = ("null", "softmax", "fallback", "active", "mass")
+    return data.StructLayout(
+        {"valid": 1, "tag": TAG_BITS, "head": config.sizes.head_bits, "masked": 1}
+        | {name: stats[name] for name in names}
+    )
+
+
+def placed_row(config: UnitConfig) -> data.StructLayout:
+    """Where an appending job's row of one KV head goes; ``dropped``: nowhere, for there was no victim."""
+    sizes = config.sizes
+    return data.StructLayout(
+        {"valid": 1, "tag": TAG_BITS, "kv": sizes.kv_bits, "slot": sizes.slot_bits, "dropped": 1}  # slot: behind base
+    )
+
+
+def job_end() -> data.StructLayout:
+    """A job has ended."""
+    return data.StructLayout({"valid": 1, "tag": TAG_BITS})
+
+
+def job_events(config: UnitConfig) -> data.StructLayout:
+    """What the job log learns: results of heads, places of rows, and the four ways in which a job ends."""
+    return data.StructLayout(
+        {
+            "head": head_result(config),
+            "row": placed_row(config),
+            "result_done": job_end(),
+            "append_done": job_end(),
+            "too_short": job_end(),
+            "too_long": job_end(),
+        }
+    )

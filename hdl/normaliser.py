@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from reluctant.golden import formats
 
+from . import layouts
 from .config import UnitConfig
 from .context_buffer import ContextReadout
 from .result_packer import ResultPacker, result_beat
@@ -48,8 +49,10 @@ class Normaliser(wiring.Component):
         N signed gains, the first lowest, a cycle after the address.
     o : Out(stream of result_beat)
         ``data``: ``lanes`` bytes; ``last``: end of the packet.
-    done : Out(1)
-        Pulse in the cycle after the last beat of a packet was transferred.
+    result : Out(layouts.head_result)
+        Of each head, when its header begins.
+    done : Out(1), done_tag : Out
+        Pulse in the cycle after the last beat of a packet was transferred, and the tag of its job.
     """
 
     def __init__(self, config: UnitConfig):
@@ -63,7 +66,9 @@ class Normaliser(wiring.Component):
                 "gain_addr": Out(max(1, ceil_log2(config.profiles * config.heads * self.groups))),
                 "gain_data": In(self.lanes * formats.GAIN_BITS),
                 "o": Out(stream.Signature(result_beat(config))),
+                "result": Out(layouts.head_result(config)),
                 "done": Out(1),
+                "done_tag": Out(layouts.TAG_BITS),
             }
         )
 
@@ -131,7 +136,9 @@ class Normaliser(wiring.Component):
             packer.word.eq(self.reader.data),
             packer.word_valid.eq(self.reader.valid),
             self.reader.take_word.eq(packer.word_take),
+            self.result.eq(packer.result),
             self.done.eq(packer.done),
+            self.done_tag.eq(packer.done_tag),
         ]
         wiring.connect(m, packer.o, wiring.flipped(self.o))
 

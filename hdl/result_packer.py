@@ -23,6 +23,11 @@ def result_beat(config: UnitConfig) -> data.StructLayout:
     return data.StructLayout({"data": 8 * config.lanes, "last": 1})
 
 
+def _tagged_beat(config: UnitConfig) -> data.StructLayout:
+    """A beat on its way to the output; ``tag`` of its job, meaningful with ``last``."""
+    return data.StructLayout({**result_beat(config).members, "tag": layouts.TAG_BITS})
+
+
 def header(record) -> list:
     """Bytes of a head's header, in order, as values of 8 bits; see "Header bytes" in docs/design.md."""
     head, stats = record.head, record.stats
@@ -65,8 +70,10 @@ class ResultPacker(wiring.Component):
         One more beat of elements may come; it will. Claim only while ``sent``.
     elements_valid : In(1), elements : In(normaliser_lanes * 8)
     o : Out(stream of result_beat)
-    done : Out(1)
-        Pulse in the cycle after the transfer of a packet's last beat.
+    result : Out(layouts.head_result)
+        Of ``head``, when its header begins, before any beat of it is at ``o``.
+    done : Out(1), done_tag : Out
+        Pulse in the cycle after the transfer of a packet's last beat, and the tag of its job.
     """
 
     def __init__(self, config: UnitConfig):
@@ -91,23 +98,27 @@ class ResultPacker(wiring.Component):
                 "elements_valid": In(1),
                 "elements": In(sizes.normaliser_lanes * formats.DATA_BITS),
                 "o": Out(stream.Signature(result_beat(config))),
+                "result": Out(layouts.head_result(config)),
                 "done": Out(1),
+                "done_tag": Out(layouts.TAG_BITS),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         built = bool(self.config.normalisers)
-        self._push = stream.Signature(result_beat(self.config)).create()
+        shape = _tagged_beat(self.config)
+        self._push = stream.Signature(shape).create()
         take = Signal()  # an assembled beat goes out
         beat, full = self._assemble(m, take) if built else (Const(0, 8 * self.config.lanes), Const(0, 1))
         self._parts(m, beat, full, take)
         tail = self._push
         if built and self.queued:
-            m.submodules.queue = queue = StreamFifo(result_beat(self.config), self.queued)
+            m.submodules.queue = queue = StreamFifo(shape, self.queued)
             wiring.connect(m, self._push, queue.i)
             tail = queue.o
         self._output(m, tail)
+        self._report(m)
         if built:
             self._account(m, take)
         return m
@@ -127,20 +138,21 @@ class ResultPacker(wiring.Component):
         beats = self.head.head.beats
         left = Signal(range(max(4 * sizes.beats, sizes.header_beats)))
         zero, last = Signal(reset_less=True), Signal(reset_less=True)
+        tag = Signal(layouts.TAG_BITS, reset_less=True)
         accept = Signal()
-        m.d.comb += accept.eq(push.valid & push.ready)
+        m.d.comb += [accept.eq(push.valid & push.ready), push.payload.tag.eq(tag)]
         with m.If(self.advance):
             m.d.sync += self.sent.eq(0)
         with m.If(accept):
             m.d.sync += left.eq(left - 1)
         with m.FSM(name="part"):
             with m.State("IDLE"), m.If(self.begin & ~self.sent):
-                m.d.comb += self.fetch.eq(self.contexts & ~self.head.zero)
+                m.d.comb += [self.fetch.eq(self.contexts & ~self.head.zero), self.result.valid.eq(1)]
                 m.d.sync += left.eq(sizes.header_beats - 1)
                 m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += [push.valid.eq(1), push.payload.data.eq(self._header_beat(left))]
-                m.d.sync += [zero.eq(self.head.zero), last.eq(self.head.head.last)]
+                m.d.sync += [zero.eq(self.head.zero), last.eq(self.head.head.last), tag.eq(self.head.head.tag)]
                 with m.If(accept & (left == 0)):
                     with m.If(self.contexts):
                         m.d.sync += left.eq(4 * beats - 1)
@@ -179,11 +191,22 @@ class ResultPacker(wiring.Component):
 
     def _output(self, m, tail):
         """The register in front of ``o``."""
-        valid, payload = Signal(), Signal(result_beat(self.config), reset_less=True)
-        m.d.comb += [self.o.valid.eq(valid), self.o.payload.eq(payload), tail.ready.eq(~valid | self.o.ready)]
+        valid, payload = Signal(), Signal(_tagged_beat(self.config), reset_less=True)
+        m.d.comb += [
+            self.o.valid.eq(valid),
+            self.o.payload.data.eq(payload.data),
+            self.o.payload.last.eq(payload.last),
+            tail.ready.eq(~valid | self.o.ready),
+        ]
         with m.If(tail.ready):
             m.d.sync += [valid.eq(tail.valid), payload.eq(tail.payload)]
-        m.d.sync += self.done.eq(valid & self.o.ready & payload.last)
+        m.d.sync += [self.done.eq(valid & self.o.ready & payload.last), self.done_tag.eq(payload.tag)]
+
+    def _report(self, m):
+        """The head at hand for the job log."""
+        head, stats = self.head.head, self.head.stats
+        m.d.comb += [self.result[name].eq(head[name]) for name in ("tag", "head", "masked")]
+        m.d.comb += [self.result[name].eq(stats[name]) for name in ("null", "softmax", "fallback", "active", "mass")]
 
     def _account(self, m, take):
         """Beats in the assembly, the queue and the register, those that will come included."""

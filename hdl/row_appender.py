@@ -58,6 +58,10 @@ class RowAppender(wiring.Component):
         One cycle, with ``release``: a job that only appends is finished.
     no_victim : Out(1)
         One cycle: a row was dropped since no row was evictable.
+    placed : Out(layouts.placed_row(config))
+        One cycle for each row, when it is known where it goes; before the job's ``appended`` and its last group.
+    tag : Out(layouts.TAG_BITS)
+        Of the job, with ``appended``.
     """
 
     def __init__(self, config: UnitConfig):
@@ -73,6 +77,8 @@ class RowAppender(wiring.Component):
             "release": Out(2),
             "appended": Out(1),
             "no_victim": Out(1),
+            "placed": Out(layouts.placed_row(config)),
+            "tag": Out(layouts.TAG_BITS),
         }
         if config.statistics:
             members |= {
@@ -163,9 +169,11 @@ class RowAppender(wiring.Component):
                 m.next = "SEARCH"
             with m.Elif(~searches & ready):
                 m.d.sync += state.notes.eq(~state.dropped)
+                m.d.comb += self.placed.valid.eq(~job.evict)
                 m.next = "COPY"
         else:
             with m.If(ready):
+                m.d.comb += self.placed.valid.eq(1)
                 m.next = "COPY"
 
     def _search_states(self, m, state):
@@ -182,7 +190,7 @@ class RowAppender(wiring.Component):
                 state.searched.eq(1),
             ]
             with m.If(self.victim.valid):
-                m.d.comb += state.misses.eq(~answer.found)
+                m.d.comb += [state.misses.eq(~answer.found), self.placed.valid.eq(1)]
                 m.next = "START"
 
     def _copy(self, m, state):
@@ -238,6 +246,11 @@ class RowAppender(wiring.Component):
             self.o.payload.kv.eq(state.kv),
             self.o.payload.row.eq(state.row),
             self.o.payload.last.eq(state.kv == self.config.kv_heads - 1),
+            self.placed.tag.eq(job.tag),
+            self.placed.kv.eq(state.kv),
+            self.placed.slot.eq(job.slot),
+            self.placed.dropped.eq(0),
+            self.tag.eq(job.tag),
         ]
         for port, value in (
             (self.appended, state.finishes),
@@ -259,6 +272,9 @@ class RowAppender(wiring.Component):
             search.row.eq(state.row),
         ]
         m.d.comb += [search[name].eq(job[name]) for name in ("n", "position", "sinks", "recent", "metric")]
+        with m.If(job.evict):
+            answer = self.victim.payload
+            m.d.comb += [self.placed.slot.eq(answer.slot), self.placed.dropped.eq(~answer.found)]
         with m.If(self.append.valid & self.append.ready):
             m.d.sync += state.notes.eq(0)
 

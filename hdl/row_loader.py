@@ -12,8 +12,8 @@ __all__ = ["RowLoader", "input_beat"]
 
 
 def input_beat(config: UnitConfig) -> data.StructLayout:
-    """One beat of an input packet; ``last`` marks the packet's last."""
-    return data.StructLayout({"data": config.lanes * 8, "last": 1})
+    """One beat of an input packet; ``last`` marks the packet's last, and ``bad`` with it a packet that is broken."""
+    return data.StructLayout({"data": config.lanes * 8, "last": 1, "bad": 1})
 
 
 class RowLoader(wiring.Component):
@@ -25,6 +25,7 @@ class RowLoader(wiring.Component):
     after its last beat was taken. Between two packets pass at least 2 cycles.
 
     A packet that ends early or goes on too long is taken to its ``last`` and dropped with its job; its bank stays free.
+    A packet whose last beat is ``bad`` is dropped as too short, however long it is.
 
     A job is taken from ``job`` when it is passed on or dropped, so its payload must hold until then, as on any stream.
 
@@ -114,7 +115,7 @@ class RowLoader(wiring.Component):
             with m.State("LOAD"):
                 m.d.comb += [self.i.ready.eq(1), take.eq(self.i.valid)]
                 with m.If(self.i.valid & self.i.payload.last):
-                    with m.If(final):
+                    with m.If(final & ~self.i.payload.bad):
                         m.next = "OFFER"
                     with m.Else():
                         m.next = "SHORT"
@@ -124,6 +125,8 @@ class RowLoader(wiring.Component):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid & self.i.payload.last):
                     m.next = "LONG"
+                    with m.If(self.i.payload.bad):
+                        m.next = "SHORT"
             with m.State("SHORT"):
                 m.d.comb += [self.too_short.eq(1), self.job.ready.eq(1)]
                 m.next = "IDLE"

@@ -42,7 +42,7 @@ class RowSelector(wiring.Component):
     released : Out(1)
         One cycle high: a credit comes back.
     update : Out(:func:`weighting.weight_update`)
-        Every non-zero weight, once.
+        Every non-zero weight of heads that are not silent, once.
     o : Out(stream(:func:`layouts.value_row`))
         A head without non-zero weights is one entry with ``zero`` set. Every other head comes in
         ``head.value.result.beats`` passes over its rows. Rows above the threshold come in slot order, for softmax

@@ -49,6 +49,7 @@ def score_summary(config: UnitConfig) -> data.StructLayout:
             "peak": signed(sizes.shifted_bits),  # maximum of all; only built with softmax
             "masked": 1,
             "row": sizes.row_bits,  # first row of the head
+            "silent": 1,
             **{name: head[name] for name in settings},
         }
     )
@@ -217,7 +218,7 @@ class ScoreBuffer(wiring.Component):
 
     def _summarise(self, m):
         """Join the front of the head queue with its sums."""
-        queued = ("masked", "row", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
+        queued = ("masked", "row", "silent", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
         members = self.summary.payload.shape().members
         kept = data.StructLayout({name: members[name] for name in queued if name in members})
         m.submodules.queue = queue = StreamFifo(kept, queued_heads(self.config))

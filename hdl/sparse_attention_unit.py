@@ -1,15 +1,12 @@
 """The unit, with the bus interfaces that a system connects to."""
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from .attention_core import AttentionCore
-from .axi_lite import AxiLiteSignature
+from .attention_unit import AttentionUnit
+from .axi_lite import AxiLiteSignature, AxiLiteSlave
 from .config import UnitConfig
-from .control_registers import ControlRegisters
-from .gain_table import GainTable
-from .head_table import HeadTable
 from .register_map import RegisterMap
 
 __all__ = ["SparseAttentionUnit"]
@@ -53,43 +50,22 @@ class SparseAttentionUnit(wiring.Component):
         super().__init__(members)
 
     def elaborate(self, platform):
-        m, config = Module(), self.config
-        m.submodules.control = control = ControlRegisters(config)
-        m.submodules.head_table = heads = HeadTable(config)
-        core = AttentionCore(config)
-        m.submodules.core = ResetInserter(control.soft_reset)(core)
-        self._connect_ports(m, control, core)
-        connect(m, control.job, core.job)
-        connect(m, control.head_table, heads.bus)
-        m.d.comb += [
-            control.busy.eq(core.busy),
-            control.errors.eq(core.errors),
-            control.finished.eq(core.finished),
-            control.events.eq(core.events),
-            heads.addr.eq(core.settings_addr),
-            core.settings.eq(heads.entry),
-            self.irq.eq(control.irq),
-        ]
-        if control.has_gains:
-            m.submodules.gain_table = gains = GainTable(config)
-            connect(m, control.gain_table, gains.bus)
-            m.d.comb += [gains.addr.eq(core.gain_addr), core.gain_data.eq(gains.data)]
-        if config.statistics:
-            connect(m, control.peek, core.peek)
-            connect(m, core.peeked, control.peeked)
-        return m
-
-    def _connect_ports(self, m: Module, control: ControlRegisters, core: AttentionCore):
+        m = Module()
+        m.submodules.slave = slave = AxiLiteSlave(self.axil.addr_width)
+        m.submodules.unit = unit = AttentionUnit(self.config)
+        connect(m, slave.bus, unit.bus)
         for name, member in self.axil.members.items():
-            port, inner = getattr(self, f"s_axil_{name}"), getattr(control.axi, name)
+            port, inner = getattr(self, f"s_axil_{name}"), getattr(slave.axi, name)
             m.d.comb += inner.eq(port) if member.flow == Out else port.eq(inner)
         m.d.comb += [
-            core.i.payload.data.eq(self.s_axis_tdata),
-            core.i.payload.last.eq(self.s_axis_tlast),
-            core.i.valid.eq(self.s_axis_tvalid),
-            self.s_axis_tready.eq(core.i.ready),
-            self.m_axis_tdata.eq(core.o.payload.data),
-            self.m_axis_tlast.eq(core.o.payload.last),
-            self.m_axis_tvalid.eq(core.o.valid),
-            core.o.ready.eq(self.m_axis_tready),
+            unit.i.payload.data.eq(self.s_axis_tdata),
+            unit.i.payload.last.eq(self.s_axis_tlast),
+            unit.i.valid.eq(self.s_axis_tvalid),
+            self.s_axis_tready.eq(unit.i.ready),
+            self.m_axis_tdata.eq(unit.o.payload.data),
+            self.m_axis_tlast.eq(unit.o.payload.last),
+            self.m_axis_tvalid.eq(unit.o.valid),
+            unit.o.ready.eq(self.m_axis_tready),
+            self.irq.eq(unit.irq),
         ]
+        return m

@@ -52,7 +52,7 @@ class Weighting(wiring.Component):
         The weight list has a place; it is taken for the entry that is read in this cycle.
     entry : Out(:func:`weight_list.weight_entry`)
     update : Out(:func:`weight_update`)
-        The same cycle as the ``entry`` of a weight that is not zero.
+        The same cycle as the ``entry`` of a weight that is not zero, unless its head is silent.
     """
 
     def __init__(self, config: UnitConfig):
@@ -171,12 +171,13 @@ class Weighting(wiring.Component):
     def _fetch(self, m):
         """What accompanies a read through the memory, and the block exponent beside it; 2 cycles."""
         sizes = self.config.sizes
-        layout = data.StructLayout({"reads": 1, "end": 1})
+        layout = data.StructLayout({"reads": 1, "end": 1, "silent": 1})
         token = [Signal(layout, name=f"fetch{i}") for i in range(2)]
         base = [Signal(sizes.row_bits, name=f"base{i}", reset_less=True) for i in range(2)]
         m.d.sync += [
             token[0].reads.eq(self.reserve),
             token[0].end.eq(self.go & self.last),
+            token[0].silent.eq(self.summary.payload.silent),
             token[1].eq(token[0]),
             base[0].eq(self.summary.payload.row),
             base[1].eq(base[0]),
@@ -203,13 +204,14 @@ class Weighting(wiring.Component):
     def _weigh(self, m, token, base, exponent):
         """Shift, round, and send with the row."""
         config, sizes = self.config, self.config.sizes
-        layout = data.StructLayout({"reads": 1, "end": 1, "row": sizes.row_bits})
+        layout = data.StructLayout({"reads": 1, "end": 1, "silent": 1, "row": sizes.row_bits})
         stages = SoftmaxShift.latency if config.softmax else BlockShift.latency
         line = [Signal(layout, name=f"shift{i}") for i in range(stages)]
         exponents = [Signal(formats.EXPONENT_BITS, name=f"exponent{i}", reset_less=True) for i in range(2)]
         m.d.sync += [
             line[0].reads.eq(token.reads),
             line[0].end.eq(token.end),
+            line[0].silent.eq(token.silent),
             line[0].row.eq(base + self.score.slot),
             exponents[0].eq(exponent),
             exponents[1].eq(exponents[0]),
@@ -242,8 +244,9 @@ class Weighting(wiring.Component):
     def _round(self, m, doubled, done, exponent):
         """Halve with rounding and cap at 255: both shifts give twice the weight, truncated."""
         rounded = doubled + 1
-        entry = Signal(weight_entry(self.config))
+        entry, earns = Signal(weight_entry(self.config)), Signal()
         m.d.sync += [
+            earns.eq(done.reads & (doubled != 0) & ~done.silent),
             entry.keep.eq(done.reads & (doubled != 0)),
             entry.drop.eq(done.reads & (doubled == 0)),
             entry.end.eq(done.end),
@@ -253,7 +256,7 @@ class Weighting(wiring.Component):
         ]
         m.d.comb += [
             self.entry.eq(entry),
-            self.update.valid.eq(entry.keep),
+            self.update.valid.eq(earns),
             self.update.row.eq(entry.row),
             self.update.weight.eq(entry.weight),
         ]

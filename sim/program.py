@@ -49,11 +49,12 @@ class Job:
     sinks: int = 0
     recent: int = 0
     metric: Metric = Metric.POSITION
+    silent: bool = False
 
     def registers(self) -> dict[str, dict[str, int]]:
         """Register name to field values."""
         words = ("n", "slot", "base", "position", "head_dim", "mask", "sinks", "recent")
-        control = ("append", "attend", "evict", "emit_context", "normaliser", "metric", "profile")
+        control = ("append", "attend", "evict", "emit_context", "normaliser", "metric", "profile", "silent")
         single = {f"JOB_{name.upper()}": {"value": int(getattr(self, name))} for name in words}
         return {**single, "JOB_CONTROL": {name: int(getattr(self, name)) for name in control}}
 

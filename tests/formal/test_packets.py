@@ -16,21 +16,24 @@ CONFIG = UnitConfig(lanes=4, head_dim=16, slots=4, heads=1, kv_heads=1, softmax=
 class LoaderBench:
     """A row loader behind lawful jobs, any packets and releases of banks in use; rows have 1 or 2 beats.
 
-    ``over``: the job's packet has ended; ``count``: beats taken of it; ``expected``: beats it should have.
+    ``over``: the job's packet has ended; ``broken``: it ended with a bad beat; ``count``: beats taken of it;
+    ``expected``: beats it should have.
     """
 
     def __init__(self):
         self.m = m = Module()
         m.submodules.dut = self.dut = dut = RowLoader(CONFIG)
-        append, attend, beats, data, last = Signal(), Signal(), Signal(2), Signal(4), Signal()
+        append, attend, beats, data, last, bad = Signal(), Signal(), Signal(2), Signal(4), Signal(), Signal()
         job = dut.job.payload
         hold(m, dut.job, "job", assume=True)
         hold(m, dut.i, "i", assume=True)
         self.over, self.count, self.expected, self.busy = Signal(), Signal(4), Signal(4), Signal(2)
+        self.broken = Signal()
         self.kv_beats = 2 * CONFIG.kv_heads * beats
         m.d.comb += [
             Cat(job.append, job.attend, job.beats).eq(Cat(append, attend, beats)),
             Cat(dut.i.payload.data, dut.i.payload.last).eq(Cat(data, Const(0, 8 * CONFIG.lanes - 4), last)),
+            dut.i.payload.bad.eq(bad),
             Assume(append | attend),
             Assume((beats == 1) | (beats == 2)),
             Assume((dut.release & ~self.busy) == 0),
@@ -40,9 +43,10 @@ class LoaderBench:
         m.d.sync += self.busy.eq((self.busy | occupied) & ~dut.release)
         with m.If(transfer(dut.i)):
             m.d.sync += [self.count.eq(self.count + (self.count != 15)), self.over.eq(dut.i.payload.last)]
+            m.d.sync += self.broken.eq(bad)
         with m.If(transfer(dut.job)):
             m.d.sync += [self.count.eq(0), self.over.eq(0)]
-        self.inputs = [append, attend, beats, data, last, dut.job.valid, dut.i.valid, dut.o.ready]
+        self.inputs = [append, attend, beats, data, last, bad, dut.job.valid, dut.i.valid, dut.o.ready]
         self.inputs += [dut.release]
 
 
@@ -50,15 +54,15 @@ def test_loader_passes_or_drops_every_job_once(tmp_path):
     """Any jobs, packets of any length, any stall, 16 cycles from reset.
 
     A job is taken when it is passed on, its packet having as many beats as it should, or dropped as too short or too
-    long, and at no other time; beats are taken only of its own packet; it is passed on with a bank that is free; ``o``
-    holds. A job whose packet is over is offered or dropped at once, and a job that finds a free bank waits one cycle
-    at most.
+    long, and at no other time; a packet with a bad last beat is too short; beats are taken only of the job's own
+    packet; it is passed on with a bank that is free; ``o`` holds. A job whose packet is over is offered or dropped at
+    once, and a job that finds a free bank waits one cycle at most.
     """
     bench = LoaderBench()
     m, dut, count, expected = bench.m, bench.dut, bench.count, bench.expected
     hold(m, dut.o, "o", assume=False)
     ends = Cat(dut.o.valid, dut.too_short, dut.too_long)
-    right = Cat(count == expected, count < expected, count > expected)
+    right = Mux(bench.broken, 0b010, Cat(count == expected, count < expected, count > expected))
     m.d.comb += [
         Assert(ends == Mux(bench.over, right, 0)),
         Assert(transfer(dut.job) == (transfer(dut.o) | dut.too_short | dut.too_long)),
@@ -155,24 +159,32 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
 
     A head's beats are as many as its parts have; ``last`` is on the last beat of a packet's last head and nowhere else;
     context words and beats of elements leave once, in order and unchanged; heads without rows have zeros; ``o`` holds.
+    A head's result is told once, before the head is sent; the end of a packet comes with its tag.
     """
     m, sizes = Module(), CONFIG.sizes
     m.submodules.dut = dut = ResultPacker(CONFIG)
     hold(m, dut.o, "o", assume=False)
-    zero, last = Signal(), Signal()
+    zero, last, tag = Signal(), Signal(), Signal(2)
     header, words = sizes.header_beats, sizes.words * row_beats
     m.d.comb += [
         Cat(dut.head.zero, dut.head.head.last).eq(Cat(zero, last)),
+        dut.head.head.tag.eq(tag),
         dut.head.head.beats.eq(row_beats),
         Assume(dut.contexts | dut.outputs),
         Assume(~dut.contexts | int(contexts)),
     ]
     # A head is there from `begin` until `advance`, which comes when it is sent and its elements are claimed.
-    held = Cat(zero, last, dut.contexts, dut.outputs)
+    held = Cat(zero, last, dut.contexts, dut.outputs, tag)
     hold(m, Tap(dut.begin, held, dut.advance), "head", assume=True)
-    begun, fetched, beats_due = Signal(), Signal(), Signal(4)
+    begun, fetched, told, beats_due = Signal(), Signal(), Signal(), Signal(4)
     begins = dut.begin & ~begun
     m.d.sync += [begun.eq(dut.begin & ~dut.advance), fetched.eq((fetched | dut.fetch) & ~dut.advance)]
+    m.d.sync += told.eq((told | dut.result.valid) & ~dut.advance)
+    m.d.comb += [
+        Assert(~dut.result.valid | (dut.begin & ~told)),
+        Assert(~dut.sent | told),
+        Assert(dut.result.tag == tag),
+    ]
     m.d.comb += [Assume(~dut.advance | (dut.begin & dut.sent & (beats_due == 0))), Assert(~dut.sent | begun)]
     # Words and elements come for heads that want them, when there is room.
     words_due, claimed = Signal(6), Signal(6)
@@ -194,11 +206,11 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
     with m.If(dut.elements_valid):
         m.d.sync += shifted.eq(Cat(shifted, dut.elements)[8:])
     # Which beat of which head is at `o`.
-    heads = Array(Signal(4, name=f"head{n}") for n in range(4))
+    heads = Array(Signal(6, name=f"head{n}") for n in range(4))
     written, read, beat = Signal(2), Signal(2), Signal(5)
     with m.If(begins):
         m.d.sync += [heads[written].eq(held), written.eq(written + 1)]
-    front_zero, front_last, front_contexts, front_outputs = heads[read]
+    front_zero, front_last, front_contexts, front_outputs = heads[read][:4]
     first_output = header + Mux(front_contexts, words, 0)
     end = beat + 1 == first_output + Mux(front_outputs, row_beats, 0)
     in_context = (beat >= header) & (beat < first_output)
@@ -213,11 +225,12 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
             Assert(~(front_zero & (beat >= header)) | (data == 0)),
         ]
     m.d.comb += Assert(dut.done == delayed(m, transfer(dut.o) & end & front_last, "end"))
+    m.d.comb += Assert(~dut.done | (dut.done_tag == delayed(m, heads[read][4:], "tag")))
     sent = transfer(dut.o) & ~front_zero
     beats = Tap(elements_end, Cat(shifted, dut.elements))
     picks = [
         same_order(m, Tap(dut.word_take, dut.word), Tap(sent & in_context, data), name="words"),
         same_order(m, beats, Tap(sent & in_output, data), name="outputs"),
     ]
-    inputs = [zero, last, dut.contexts, dut.outputs, dut.begin, dut.advance, dut.word, dut.word_valid, dut.claim]
+    inputs = [zero, last, tag, dut.contexts, dut.outputs, dut.begin, dut.advance, dut.word, dut.word_valid, dut.claim]
     check(tmp_path, m, [*inputs, dut.elements_valid, dut.elements, dut.o.ready, *picks], depth=depth)

@@ -2,7 +2,7 @@
 
 :class:`ModelUnit` keeps rows, masses and positions as the unit must; :class:`Scenario` collects operations, asks the
 model as it goes, runs the unit and compares everything bit for bit: headers, contexts, outputs, counters, error bits,
-slot tables.
+slot tables, the job log.
 """
 
 from collections import Counter
@@ -17,6 +17,7 @@ from reluctant.golden.formats import Metric
 from reluctant.golden.integer import AttentionResult, attend_rows
 from reluctant.golden.settings import DEFAULT_GAIN, LayerSettings
 from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.layouts import JOB_TAGS
 from reluctant.hdl.register_map import RegisterMap
 from reluctant.sim.program import (
     HeadSettings,
@@ -91,6 +92,9 @@ class ModelUnit:
         Error bits that jobs have set.
     victims
         (kv head, slot) of every row evicted, in order.
+    log
+        What the job log must tell of every job started, in order: fields of JOB_STATE, and words of JOB_HEADS and
+        JOB_SLOTS by name and indices behind the tag.
     """
 
     def __init__(self, config: UnitConfig, settings: dict[tuple[int, int], HeadSettings] | None = None):
@@ -102,6 +106,7 @@ class ModelUnit:
         self.elements = np.zeros(shape, np.int64)
         self.mass, self.position = self.elements.copy(), self.elements.copy()
         self.counters, self.errors, self.victims = Counter(), set(), []
+        self.log: list[tuple[dict[str, int], dict[tuple, int]]] = []
 
     def layer(self, job: Job) -> LayerSettings:
         """The integer model's settings for a job."""
@@ -125,6 +130,7 @@ class ModelUnit:
         """Append and attend; what the integer model gives, with rows filled up with zeros to the build's length."""
         job = step.job
         self.counters["JOBS"] += 1
+        self.log.append(({"done": 1}, {}))
         if job.append:
             for kv in range(self.config.kv_heads):
                 self._append(step, kv)
@@ -133,9 +139,13 @@ class ModelUnit:
     def _append(self, step: Step, kv: int) -> None:
         job = step.job
         slot = self.victim(job, kv) if job.evict else job.base + job.slot
+        state, words = self.log[-1]
         if slot is None:
             self.errors.add("no_victim")
+            state["no_victim"] = 1
+            words["JOB_SLOTS", kv] = 1 << 31
             return
+        words["JOB_SLOTS", kv] = slot - job.base
         if job.evict:
             self.victims.append((kv, slot))
         for store, rows in ((self.keys, step.keys), (self.values, step.values)):
@@ -171,9 +181,24 @@ class ModelUnit:
         result = attend_rows(self.layer(job), padded, *rows)
         weights = result.weights[:, 0].numpy().astype(np.int64)
         earned = weights.reshape(config.kv_heads, -1, job.n).sum(axis=1)
-        self.mass[:, window] = np.minimum(self.mass[:, window] + earned, (1 << config.mass_bits) - 1)
+        if not job.silent:
+            self.mass[:, window] = np.minimum(self.mass[:, window] + earned, (1 << config.mass_bits) - 1)
         self._count(job, result)
+        self._note_heads(result)
         return result
+
+    def drop(self, error: str) -> None:
+        """A job whose packet is ``"short"`` or ``"long"``."""
+        self.counters["JOBS"] += 1
+        self.errors.add(f"packet_{error}")
+        self.log.append(({"done": 1, error: 1}, {}))
+
+    def _note_heads(self, result: AttentionResult) -> None:
+        words = self.log[-1][1]
+        for head in range(self.config.heads):
+            active, flags, mass = (int(getattr(result, name)[head, 0]) for name in ("active", "flags", "mass"))
+            words["JOB_HEADS.SUMMARY", head] = active | flags << 28
+            words["JOB_HEADS.MASS", head] = min(mass, (1 << 32) - 1)
 
     def _count(self, job: Job, result: AttentionResult) -> None:
         beats = job.head_dim // self.config.lanes
@@ -253,8 +278,7 @@ class Scenario:
         if beats < 0:
             data = data[: beats * self.config.lanes]
         self.add(SetJob(job), START, Packet(data))
-        self.errors.add("packet_long" if beats > 0 else "packet_short")
-        self.model.counters["JOBS"] += 1
+        self.model.drop("long" if beats > 0 else "short")
 
     def check_errors(self) -> None:
         """Read ERROR: exactly the bits that the operations so far must have set; then clear it."""
@@ -274,6 +298,23 @@ class Scenario:
         for name, values in (("SLOT_MASS", self.model.mass), ("SLOT_POSITION", self.model.position)):
             for kv, slot in np.argwhere(self.model.elements).tolist():
                 self.add(Read(register=name, indices=(kv, slot), expect=int(values[kv, slot])))
+
+    def read_log(self) -> None:
+        """Read the job log of the latest four jobs, once all have ended, and compare."""
+        log, encode = self.model.log, RegisterMap(self.config).encode
+        latest = range(max(0, len(log) - JOB_TAGS), len(log))
+        state = {f"{name}{number % JOB_TAGS}": value for number in latest for name, value in log[number][0].items()}
+        # A job may have ended when the one with its tag had started: what it set is not told apart.
+        before = [number for number in range(max(0, len(log) - 5 * JOB_TAGS), len(log)) if number not in latest]
+        unsure = {f"{name}{number % JOB_TAGS}" for number in before for name in log[number][0] if name != "done"}
+        mask = 0xFFFF_FFFF & ~encode("JOB_STATE", **dict.fromkeys(unsure, 1))
+        self.add(WaitIdle(), Read(register="JOBS_STARTED", expect=len(log)))
+        self.add(Read(register="JOB_STATE", expect=encode("JOB_STATE", **state) & mask, mask=mask))
+        for number in latest:
+            for (name, index), word in log[number][1].items():
+                # The slot of a row that was dropped means nothing.
+                mask = 1 << 31 if (name, word) == ("JOB_SLOTS", 1 << 31) else 0xFFFF_FFFF
+                self.add(Read(register=name, indices=(number % JOB_TAGS, index), expect=word, mask=mask))
 
     def run(self, *, stall_seed: int | None = None, simulator: str = "verilator") -> Results:
         """Simulate and compare everything; AssertionError with the first differences in words."""

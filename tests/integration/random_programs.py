@@ -109,7 +109,7 @@ class _Writer:
         self.normaliser, self.profile = _pick(random, self.normalisers), 0
 
     def program(self, jobs: int) -> Scenario:
-        """``jobs`` jobs, then the slots are read."""
+        """``jobs`` jobs, then the slots and the job log are read."""
         for _ in range(jobs):
             self._disturb()
             region = _pick(self.random, self.regions)
@@ -120,6 +120,7 @@ class _Writer:
                 actions += [self._query, self._overwrite]
                 actions += [self._evict] * 2 if self.config.statistics else []
             _pick(self.random, actions, [6 if action == self._decode else 1 for action in actions])(region)
+        self.scenario.read_log()
         if self.config.statistics:
             self.scenario.read_slots()
         return self.scenario
@@ -149,6 +150,7 @@ class _Writer:
             "normaliser": self.normaliser,
             "profile": self.profile,
             "emit_context": bool(self.random.random() < 0.5),
+            "silent": bool(self.random.random() < 0.2),
             **settings,
         }
         return Job(**values)
@@ -219,8 +221,9 @@ class _Writer:
                 scenario.refused(self._job(n=config.slots, base=1))
             case 1:
                 scenario.add(Read(register="BUSY_CYCLES.LO"), Read(register="BUSY_CYCLES.HI"))
+                scenario.add(Read(register="JOB_HEADS.MASS", indices=(0, 0)), Read(register="JOB_STATE"))
             case 2:
-                scenario.add(WaitIdle())
+                scenario.read_log()
             case 3:
                 scenario.add(Delay(int(random.integers(1, 300))))
             case 4:

@@ -147,14 +147,20 @@ def test_tables_are_locked_while_jobs_run():
 def test_addresses_that_do_not_exist_are_refused():
     registers = RegisterMap(CONFIG)
     last = {name: [size - 1 for size in registers.register(name).dimensions] for name in registers.registers}
-    tables = ("HEAD_TABLE.THETA", "SLOT_MASS", "SLOT_POSITION")  # the gains fill their window
+    tables = (
+        "HEAD_TABLE.THETA",
+        "SLOT_MASS",
+        "SLOT_POSITION",
+        "JOB_HEADS.SUMMARY",
+        "JOB_SLOTS",
+    )  # the gains fill their window
     holes = [
-        registers.address("COUNTERS_CLEAR") + 4,
+        registers.address("JOB_STATE") + 4,
         registers.address(f"{registers.counters[-1]}.HI") + 4,
         registers.address("HEAD_TABLE.ALPHA", 0, 0) + 4,
         *(registers.address(name, *last[name]) + registers.register(name).strides[-1] for name in tables),
         *(registers.address(name, 0, 0) + registers.window - 4 for name in tables),
-        5 * registers.window,
+        7 * registers.window,
         (1 << registers.address_width) - 4,
     ]
     scenario = filled(3)

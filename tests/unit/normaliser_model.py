@@ -22,12 +22,13 @@ class Head:
     masked: int = 0
     last: int = 1
     stats: dict = field(default_factory=dict)
+    tag: int = 0
 
     def record(self):
         """The layouts.result_record of this head."""
         head = {name: getattr(self, name) for name in ("head", "n", "beats", "normaliser", "emit_context", "profile")}
         head |= {"alpha_mantissa": self.alpha[0], "alpha_exponent": self.alpha[1], "masked": self.masked}
-        return {"zero": self.contexts is None, "stats": self.stats, "head": head | {"last": self.last}}
+        return {"zero": self.contexts is None, "stats": self.stats, "head": head | {"last": self.last, "tag": self.tag}}
 
     def exponent(self):
         return self.stats.get("exponent", 0)

@@ -3,14 +3,14 @@
 LONGEST = 10
 
 
-async def access(ctx, bus, address: int, data: int | None = None, strobe: int = 0b1111):
-    """Write ``data``, or read if it is None. Returns read data, error, and cycles from request to done."""
+async def access(ctx, bus, address: int, data: int | None = None, strobe: int = 0b1111, *, longest: int = LONGEST):
+    """Write ``data``, or read if it is None. Returns read data, error, and cycles (fewer than ``longest``) to done."""
     ctx.set(bus.request, 1)
     ctx.set(bus.write, data is not None)
     ctx.set(bus.addr, address)
     ctx.set(bus.data, data or 0)
     ctx.set(bus.strobe, strobe)
-    for cycle in range(1, LONGEST):
+    for cycle in range(1, longest):
         await ctx.tick()
         if ctx.get(bus.done):
             answer = ctx.get(bus.read_data), ctx.get(bus.error), cycle
@@ -18,7 +18,7 @@ async def access(ctx, bus, address: int, data: int | None = None, strobe: int = 
             ctx.set(bus.request, 0)
             assert not ctx.get(bus.done)
             return answer
-    raise AssertionError(f"not done in {LONGEST} cycles")
+    raise AssertionError(f"not done in {longest} cycles")
 
 
 def merge(old: int, new: int, strobe: int) -> int:

@@ -1,4 +1,4 @@
-"""The control over its AXI4-Lite port, with the real tables behind it and stalls on all five channels."""
+"""The control behind an AXI4-Lite slave, with the real tables behind it and stalls on all five channels."""
 
 import random
 
@@ -7,6 +7,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib.wiring import connect
 
 from reluctant.golden import formats
+from reluctant.hdl.axi_lite import AxiLiteSlave
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.control_registers import ControlRegisters
 from reluctant.hdl.gain_table import GainTable
@@ -15,7 +16,7 @@ from reluctant.hdl.register_map import RegisterMap
 
 from .axi_lite_master import OKAY, SLVERR, AxiLiteMaster
 from .helpers import Stalls, receive, run
-from .register_bus import merge
+from .register_bus import access, merge
 
 FULL = UnitConfig(lanes=8, head_dim=24, slots=12, heads=6, kv_heads=3, profiles=3, counter_bits=40, job_queue=3)
 BARE = UnitConfig(
@@ -36,12 +37,15 @@ class Bench(Elaboratable):
         self.dut = ControlRegisters(config)
         self.head_table = HeadTable(config)
         self.gain_table = GainTable(config) if "GAIN" in self.map.registers else None
-        self.master = AxiLiteMaster(self.dut.axi, stall=stall, seed=seed)
+        self.slave = AxiLiteSlave(self.map.address_width)
+        self.master = AxiLiteMaster(self.slave.axi, stall=stall, seed=seed)
         self.stalls = Stalls(stall, seed + 1)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dut = self.dut
+        m.submodules.slave = self.slave
+        connect(m, self.slave.bus, self.dut.bus)
         m.submodules.head_table = self.head_table
         connect(m, self.dut.head_table, self.head_table.bus)
         if self.gain_table is not None:
@@ -184,12 +188,13 @@ def test_jobs_leave_in_order_as_they_were_at_start(stall):
             job = {"n": n, "slot": rng.randrange(n), "base": base, "position": rng.getrandbits(20)}
             job |= {"mask": rng.getrandbits(6), "sinks": rng.getrandbits(20), "recent": rng.getrandbits(20)}
             control = {"append": 1, "attend": 1, "evict": rng.randrange(2), "emit_context": rng.randrange(2)}
+            control |= {"silent": rng.randrange(2)}
             control |= {"normaliser": rng.randrange(5), "metric": rng.randrange(3), "profile": rng.randrange(3)}
             beats = rng.randrange(1, 4)
             registers = {f"JOB_{key.upper()}": value for key, value in job.items()}
             registers |= {"JOB_HEAD_DIM": 8 * beats, "JOB_CONTROL": bench.map.encode("JOB_CONTROL", **control)}
             if await bench.start(ctx, **registers):
-                sent.append(job | control | {"beats": beats})
+                sent.append(job | control | {"beats": beats, "tag": len(sent) % 4})
             else:
                 assert await bench.errors(ctx) == {"queue_full"}
 
@@ -510,39 +515,119 @@ def test_counters(name):
     bench.run(host)
 
 
-def test_latency():
-    """Cycles from the handshakes to the response, as promised, at every phase of the counters' scan."""
-    bench = Bench(FULL)
-    words = -(-FULL.counter_bits // 16)
-    longest_read = 13 * words + words + 4
-    targets = {"JOB_N": 0, "HEAD_TABLE.THETA": 0, "GAIN": 0, "JOBS.LO": longest_read}
+async def start_bare(ctx, dut, registers):
+    """The good job over the bus itself; returns the error of START."""
+    for name, value in GOOD.items():
+        await access(ctx, dut.bus, registers.address(name) // 4, value)
+    return (await access(ctx, dut.bus, registers.address("START") // 4, 0))[1]
 
-    async def response(ctx, valid):
-        """Cycles up to the response."""
-        for cycle in range(1, 200):
-            if (await ctx.tick().sample(valid))[2]:
-                return cycle
-        raise AssertionError("no response")
+
+async def read_log(ctx, dut, registers):
+    """JOBS_STARTED and JOB_STATE, the latter by tag."""
+    words = [(await access(ctx, dut.bus, registers.address(name) // 4))[0] for name in ("JOBS_STARTED", "JOB_STATE")]
+    return words[0], [words[1] >> 8 * tag & 0xFF for tag in range(4)]
+
+
+def bare_registers(config):
+    """The control with nothing around it, and its map."""
+    return ControlRegisters(config), RegisterMap(config)
+
+
+def test_job_log():
+    """Tags go up with each job accepted, also over a soft reset; state by tag; heads and slots while jobs run."""
+    dut, registers = bare_registers(FULL)
+    tags = []
+
+    async def event(ctx, events, **finished):
+        ctx.set(dut.job_events, events)
+        ctx.set(dut.finished, finished)
+        await ctx.tick()
+        ctx.set(dut.job_events, {name: {} for name in events})
+        ctx.set(dut.finished, {})
 
     async def host(ctx):
-        axi = bench.dut.axi
-        ctx.set(axi.rready, 1)
-        ctx.set(axi.bready, 1)
+        for _ in range(3):
+            assert not await start_bare(ctx, dut, registers)
+        assert await start_bare(ctx, dut, registers)  # the queue is full
+        assert await read_log(ctx, dut, registers) == (3, [0, 0, 0, 0])
+        tags.extend(job["tag"] for job in await receive(ctx, dut.job, 2))
+        await access(ctx, dut.bus, registers.address("CONTROL") // 4, 1)
+        assert not await start_bare(ctx, dut, registers)
+        ctx.set(dut.busy, 1)
+        tags.extend(job["tag"] for job in await receive(ctx, dut.job, 1))
+        assert tags == [0, 1, 3]
+        await event(ctx, {"too_short": {"valid": 1, "tag": 1}}, dropped=1)
+        await event(ctx, {"too_long": {"valid": 1, "tag": 3}}, dropped=1)
+        await event(ctx, {"row": {"valid": 1, "tag": 2, "kv": 1, "slot": 9, "dropped": 1}})
+        await event(ctx, {"append_done": {"valid": 1, "tag": 0}}, append_done=1)
+        assert await read_log(ctx, dut, registers) == (4, [0b0001, 0b0011, 0b1000, 0b0101])
+        await event(ctx, {"result_done": {"valid": 1, "tag": 2}}, result_done=1)
+        assert not await start_bare(ctx, dut, registers)
+        assert await read_log(ctx, dut, registers) == (5, [0, 0b0011, 0b1001, 0b0101])
+        head = {"valid": 1, "tag": 3, "head": 5, "masked": 0, "null": 1, "softmax": 0, "fallback": 1, "active": 7}
+        await event(ctx, {"head": head | {"mass": 12345}})
+        ctx.set(dut.job_events.head, head | {"mass": 12345, "valid": 0})
+        await ctx.tick()
+        expected = {("SUMMARY", 3, 5): 7 | 1 << 29 | 1 << 31, ("MASS", 3, 5): 12345}
+        for (name, *indices), word in expected.items():
+            address = registers.address(f"JOB_HEADS.{name}", *indices) // 4
+            assert await access(ctx, dut.bus, address) == (word, 0, 2)
+            assert (await access(ctx, dut.bus, address, 1))[1] == 1
+        assert await access(ctx, dut.bus, registers.address("JOB_SLOTS", 2, 1) // 4) == (9 | 1 << 31, 0, 2)
+
+    run(dut, host)
+
+
+def test_started_and_ended():
+    """A pulse for each job accepted, before its START is answered or with it; one for each cycle with ends."""
+    dut, registers = bare_registers(FULL)
+    pulses = {"started": 0, "ended": 0}
+
+    async def watch(ctx):
+        async for _, _, started, ended in ctx.tick().sample(dut.started, dut.ended):
+            pulses["started"] += started
+            pulses["ended"] += ended
+
+    async def host(ctx):
+        for number in range(1, 4):
+            assert not await start_bare(ctx, dut, registers)
+            assert pulses["started"] == number
+        assert ctx.get(dut.working)
+        assert await start_bare(ctx, dut, registers)
+        ctx.set(dut.finished, {"dropped": 1, "append_done": 1})
+        await ctx.tick().repeat(2)
+        ctx.set(dut.finished, {})
+        await ctx.tick()
+        assert not ctx.get(dut.ended)
+        await receive(ctx, dut.job, 3)
+        await ctx.tick().repeat(3)
+        assert not ctx.get(dut.working)
+
+    run(dut, host, processes=[watch])
+    assert pulses == {"started": 3, "ended": 2}
+
+
+def test_latency():
+    """Cycles from a request to its end, as promised, at every phase of the counters' scan."""
+    dut, registers = bare_registers(FULL)
+    words = -(-FULL.counter_bits // 16)
+    longest_read = 13 * words + words + 4
+    limits = {"JOB_N": 2, "JOB_HEADS.MASS": 2, "JOB_SLOTS": 2, "HEAD_TABLE.THETA": 5, "GAIN": 5}
+    limits |= {"JOBS.LO": 2 + longest_read}
+    m = Module()
+    m.submodules.dut = dut
+    m.submodules.head_table = head_table = HeadTable(FULL)
+    m.submodules.gain_table = gain_table = GainTable(FULL)
+    connect(m, dut.head_table, head_table.bus)
+    connect(m, dut.gain_table, gain_table.bus)
+
+    async def host(ctx):
         for phase in range(13 * words):
-            for name, extra in targets.items():
-                address = bench.map.address(name, *(0 for _ in bench.map.register(name).dimensions))
-                ctx.set(axi.araddr, address)
-                ctx.set(axi.arvalid, 1)
-                await ctx.tick().until(axi.arready)
-                ctx.set(axi.arvalid, 0)
-                assert await response(ctx, axi.rvalid) <= 8 + extra, name
-                ctx.set(axi.awaddr, address)
-                ctx.set(axi.awvalid, 1)
-                ctx.set(axi.wvalid, 1)
-                await ctx.tick()
-                ctx.set(axi.awvalid, 0)
-                ctx.set(axi.wvalid, 0)
-                assert await response(ctx, axi.bvalid) <= 8, name
+            for name, limit in limits.items():
+                address = registers.address(name, *(0 for _ in registers.register(name).dimensions)) // 4
+                *_, cycles = await access(ctx, dut.bus, address, longest=limit + 1)
+                assert cycles == limit or name == "JOBS.LO", name
+                await access(ctx, dut.bus, address, 0, longest=6)
             await ctx.tick().repeat(1 + phase % 5)
 
-    bench.run(host)
+    run(m, host)

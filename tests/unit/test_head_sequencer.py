@@ -22,6 +22,8 @@ def _groups(rng, config, jobs):
             "mask": mask,
             "profile": rng.randrange(config.profiles),
             "normaliser": rng.randrange(5),
+            "silent": rng.randrange(2),
+            "tag": number % 4,
         }
         for kv in range(config.kv_heads):
             yield {
@@ -46,6 +48,8 @@ def _expected(config, groups):
                     "theta": job["profile"] * config.heads + head,
                     "head": head,
                     "n": job["n"],
+                    "tag": job["tag"],
+                    "silent": job["silent"],
                     "row": group["row"],
                     "masked": masked,
                     "group_last": int(group_last),
@@ -100,8 +104,13 @@ def test_heads_and_key_phases(heads, kv_heads, profiles, stall):
         for head in heads_expected:
             (got,) = await receive(ctx, dut.head, 1, stall=stall, seed=head["head"])
             value, result = got["value"], got["value"]["result"]
-            seen = {"theta": got["theta"], "row": value["row"], "group_last": value["group_last"]}
-            seen |= {name: result[name] for name in ("head", "n", "masked", "last")}
+            seen = {
+                "theta": got["theta"],
+                "silent": got["silent"],
+                "row": value["row"],
+                "group_last": value["group_last"],
+            }
+            seen |= {name: result[name] for name in ("head", "n", "masked", "last", "tag")}
             assert seen == head
         await ctx.tick().repeat(20)
         finished[0] = True

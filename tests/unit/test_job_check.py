@@ -21,7 +21,8 @@ CONFIGS = {
 }
 GOOD = {"n": 4, "slot": 3, "base": 2, "position": 9, "head_dim": 16, "mask": 1, "sinks": 1, "recent": 2}
 GOOD |= {"append": 1, "attend": 1, "evict": 0, "emit_context": 1, "normaliser": 0, "metric": 1, "profile": 0}
-CONTROL = ("append", "attend", "evict", "emit_context", "normaliser", "metric", "profile")
+GOOD |= {"silent": 1}
+CONTROL = ("append", "attend", "evict", "emit_context", "normaliser", "metric", "profile", "silent")
 
 
 def is_bad(config, job):
@@ -162,7 +163,7 @@ def test_job_is_what_was_asked():
 
     async def bench(ctx):
         await check(ctx, dut, GOOD)
-        expected = {name: value for name, value in GOOD.items() if name != "head_dim"} | {"beats": 2}
+        expected = {name: value for name, value in GOOD.items() if name != "head_dim"} | {"beats": 2, "tag": 0}
         assert plain(ctx.get(dut.job)) == expected
 
     run(dut, bench)

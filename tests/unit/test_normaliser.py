@@ -48,11 +48,14 @@ def gain(profile, head, index):
 
 def ports(dut, jobs, *, stall=0.0, seed=0, input_stall=0.0, cycles=None):
     """Testbenches that feed ``jobs``, serve gains, and compare what comes out."""
+    for number, job in enumerate(jobs):
+        for head in job:
+            head.tag = (3 * number + seed) % 4
     sizes, lanes, config = dut.config.sizes, dut.config.lanes, dut.config
     buffer, unit = dut.buffer, dut.normaliser
     heads = [head for job in jobs for head in job]
     want = [beat for job in jobs for beat in packet(job, gain, lanes)]
-    done = []
+    done, noted = [], []
 
     async def words(ctx):
         stalls = helpers.Stalls(input_stall, seed + 1)
@@ -84,19 +87,31 @@ def ports(dut, jobs, *, stall=0.0, seed=0, input_stall=0.0, cycles=None):
         for _ in range(200):
             _, _, valid = await ctx.tick().sample(unit.o.valid)
             assert not valid
-        assert len(done) == len(jobs)
+        assert done == [job[0].tag for job in jobs]
+        assert noted == [result(head) for head in heads]
+
+    def result(head):
+        names = ("active", "mass", "null", "softmax", "fallback")
+        stats = {name: head.stats[name] for name in names}
+        return {"valid": 1, "tag": head.tag, "head": head.head, "masked": head.masked} | stats
 
     async def count_done(ctx):
         while True:
-            _, _, pulse, transfer = await ctx.tick().sample(
-                unit.done, unit.o.valid & unit.o.ready & unit.o.payload.last
+            _, _, pulse, tag, transfer, note = await ctx.tick().sample(
+                unit.done, unit.done_tag, unit.o.valid & unit.o.ready & unit.o.payload.last, unit.result
             )
             if pulse:
-                done.append(pulse)
+                done.append(tag)
+                assert len(noted) >= sum(len(job) for job in jobs[: len(done)])
+            if count_done.noted:  # all but valid holds for a cycle
+                assert helpers.plain(note) | {"valid": 1} == noted[-1]
+            count_done.noted = note["valid"]
+            if note["valid"]:
+                noted.append(helpers.plain(note))
             assert pulse == count_done.before
             count_done.before = transfer
 
-    count_done.before = 0
+    count_done.before, count_done.noted = 0, 0
 
     async def gains(ctx):
         groups = config.head_dim // sizes.normaliser_lanes

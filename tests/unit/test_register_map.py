@@ -73,7 +73,7 @@ def test_no_two_registers_share_a_byte(config):
             assert register.address not in plain
             plain[register.address] = register.name
     assert max(plain) < 0x100 <= registers.window
-    assert sorted(set(windows)) == [1] + [2] * ("rms_head" in config.normalisers) + [3, 4] * config.statistics
+    assert sorted(set(windows)) == [1] + [2] * ("rms_head" in config.normalisers) + [3, 4] * config.statistics + [5, 6]
     assert max(r.address for r in registers.registers.values()) < 1 << registers.address_width
 
 

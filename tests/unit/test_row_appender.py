@@ -29,6 +29,9 @@ class Expected:
     appends: list = field(default_factory=list)
     released: list = field(default_factory=list)
     misses: int = 0
+    placed: list = field(default_factory=list)
+    placed_before: list = field(default_factory=list)  # rows placed before each group
+    tags: list = field(default_factory=list)  # of jobs that only append
 
     def add(self, loaded, victims):
         """One job; ``victims`` gives the answers to its searches."""
@@ -43,6 +46,10 @@ class Expected:
                 answer = victims()
                 row = first + answer["slot"] if answer["found"] else None
                 self.misses += not answer["found"]
+            if job["append"]:
+                slot = answer["slot"] if job["evict"] else job["slot"]
+                place = {"valid": 1, "tag": job["tag"], "kv": kv, "slot": slot}
+                self.placed.append(place | {"dropped": int(row is None)})
             tag = (job["position"], kv)
             key_at = bank + kv * job["beats"]
             value_at = bank + (self.config.kv_heads + kv) * job["beats"]
@@ -54,6 +61,7 @@ class Expected:
             if job["attend"]:
                 self.written_before.append(len(self.writes))
                 self.noted_before.append(len(self.appends))
+                self.placed_before.append(len(self.placed))
                 last = kv == self.config.kv_heads - 1
                 self.groups.append({"job": job, "bank": loaded["bank"], "kv": kv, "row": first, "last": last})
             if row is not None:
@@ -61,6 +69,7 @@ class Expected:
                     self.writes.append(((sizes.beats + beat) * sizes.rows + row, stored(value_at + beat), tag))
         if not job["attend"]:
             self.released.append(1 << loaded["bank"])
+            self.tags.append((job["tag"], len(self.placed)))
 
 
 def stored(addr):
@@ -84,6 +93,7 @@ def random_jobs(config, source, count):
             "recent": source.randrange(5),
             "metric": source.randrange(3),
             "mask": source.getrandbits(config.heads),
+            "tag": tag % 4,
         }
         job["append"], job["attend"] = source.choice([(1, 1), (1, 1), (0, 1), (1, 0)])
         job["evict"] = int(config.statistics and job["append"] and source.random() < 0.3)
@@ -112,6 +122,7 @@ class Bench:
         self.victims = victims
         self.flight, self.writes, self.groups, self.pulses = [], [], [], []
         self.appends, self.searches, self.misses = 0, 0, 0
+        self.placed, self.tags = [], []
         self.offered = None
 
     def reading(self, row):
@@ -156,6 +167,7 @@ class Bench:
         assert group == self.expected.groups[index]
         assert len(self.writes) >= self.expected.written_before[index]
         assert self.appends >= self.expected.noted_before[index]
+        assert len(self.placed) == self.expected.placed_before[index]
         self.groups.append(group)
 
     def check_write(self, write):
@@ -174,10 +186,14 @@ class Bench:
 
     async def count_pulses(self, ctx):
         dut = self.dut
-        async for _, _, release, appended, miss in ctx.tick().sample(dut.release, dut.appended, dut.no_victim):
+        pulses = (dut.release, dut.appended, dut.tag, dut.placed, dut.no_victim)
+        async for _, _, release, appended, tag, placed, miss in ctx.tick().sample(*pulses):
             assert appended == (release != 0)
             if appended:
                 self.pulses.append(release)
+                self.tags.append((tag, len(self.placed)))
+            if placed["valid"]:
+                self.placed.append(plain(placed))
             self.misses += miss
 
     async def statistics_append(self, ctx):
@@ -227,6 +243,8 @@ def test_random_jobs(config, stall, retire):
     run(dut, feed, bench.watch, *parts, processes=[banks(dut), bench.count_pulses])
     assert bench.pulses == expected.released
     assert bench.misses == expected.misses
+    assert bench.placed == expected.placed
+    assert bench.tags == expected.tags
     assert bench.appends == len(expected.appends)
     assert bench.searches == len(expected.searches)
     if config.statistics:

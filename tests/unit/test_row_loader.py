@@ -22,11 +22,14 @@ def random_job(config, source, tag):
     return {"append": append, "attend": attend, "beats": source.randint(1, config.sizes.beats), "position": tag}
 
 
-def make_packet(config, job, source, change=0):
-    """Beats of a packet that is ``change`` beats too long."""
+def make_packet(config, job, source, change=0, bad=0):
+    """Beats of a packet that is ``change`` beats too long; ``bad`` in a beat before the last means nothing."""
     count = expected_beats(config, job)[1] + change
-    beats = [{"data": source.getrandbits(config.lanes * 8), "last": 0} for _ in range(count)]
-    beats[-1]["last"] = 1
+    beats = [
+        {"data": source.getrandbits(config.lanes * 8), "last": 0, "bad": int(source.random() < 0.1)}
+        for _ in range(count)
+    ]
+    beats[-1] |= {"last": 1, "bad": bad}
     return beats
 
 
@@ -57,20 +60,22 @@ async def release(ctx, dut, bank):
 def test_packets_good_short_and_long(config, stall):
     source = random.Random(f"{config.lanes} {stall}")
     dut = RowLoader(config)
-    jobs, packets, good, short, long = [], [], [], 0, 0
-    for tag in range(40):
+    jobs, packets, good, short, long, broken = [], [], [], 0, 0, set()
+    for tag in range(60):
         job = random_job(config, source, tag)
         total = expected_beats(config, job)[1]
         change = (
             source.choice([0, 0, 0, source.randint(1, 2 * total), -source.randint(1, total - 1)]) if total > 1 else 0
         )
-        packet = make_packet(config, job, source, change)
+        bad = int(source.random() < 0.4)
+        packet = make_packet(config, job, source, change, bad)
         jobs.append(job)
         packets.append(packet)
-        short, long = short + (change < 0), long + (change > 0)
-        if change == 0:
+        short, long = short + (change < 0 or bad), long + (change > 0 and not bad)
+        broken.add((bad, (change > 0) - (change < 0)))
+        if change == 0 and not bad:
             good.append((job, [beat["data"] for beat in packet]))
-    assert min(short, long) > 0
+    assert len(broken) == 6
     counted = {"short": 0, "long": 0, "banks": set()}
 
     async def count(ctx):

@@ -72,7 +72,8 @@ class Bench:
                 await ctx.tick()
             await wait(ctx, pauses.length() + 1)
             summary = plain(ctx.get(dut.summary.payload))
-            assert (summary["masked"], summary["row"]) == (head.masked, head.row)
+            seen = [summary[name] for name in ("masked", "row", "silent")]
+            assert seen == [head.masked, head.row, head.silent]
             if not head.masked:
                 await self.compare(ctx, head, summary)
             released = self.released
