@@ -1,142 +1,37 @@
-"""Train a small language model on a text and keep a trace of its attention on held-out text.
+"""Train a small language model on a text's bytes and keep a trace of its attention on held-out text.
 
->>> python -m reluctant.golden.train --text train.txt --valid valid.txt --out trace.npz --model model.pt
+>>> python -m reluctant.golden.train --text train.txt --valid valid.txt --out trace.npz --model model
 
-Text files may be compressed (``.xz``). The same options on the same machine give the same trace.
+Text files may be compressed (``.xz``). The same options on the same machine give the same trace. Models that are to be
+kept are better trained by ``reluctant train``, which also resumes; its modules are :mod:`trainer` and :mod:`pretrain`.
 """
 
 import argparse
-import lzma
-import math
-import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from .language_model import LanguageModel, ModelConfig, save_model
+from reluctant.errors import UserError
+
+from .checkpoint import save_model
+from .language_model import LanguageModel, ModelConfig
 from .reference import AttentionKind
+from .tokenizer import read_bytes
 from .trace import Trace, make_trace, save_trace
+from .trainer import TrainingConfig, evaluate, train, zero_shares
 
-__all__ = ["TrainingConfig", "evaluate", "read_text", "record_trace", "train", "zero_shares"]
-
-WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises; it then falls along a cosine to a tenth."""
-WEIGHT_DECAY = 0.05
-CLIP_NORM = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How long and how fast: ``steps`` of ``batch`` windows of ``context`` symbols, highest ``rate``, ``seed``."""
-
-    steps: int = 1500
-    batch: int = 16
-    context: int = 128
-    rate: float = 3e-3
-    seed: int = 0
-
-    def __post_init__(self):
-        for field in ("steps", "batch", "context"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}: 1 or more is needed")
-        if not 0 < self.rate < 1:
-            raise ValueError(f"rate is {self.rate}: a number between 0 and 1 is needed")
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of one step."""
-        warm_up = max(1, round(WARM_UP * self.steps))
-        if step < warm_up:
-            return self.rate * (step + 1) / warm_up
-        progress = (step - warm_up) / max(1, self.steps - warm_up)
-        return self.rate * (0.55 + 0.45 * math.cos(math.pi * progress))
-
-
-def read_text(path: str | os.PathLike) -> Tensor:
-    """The bytes of a file, unpacked if its name ends in ``.xz``, as a uint8 tensor."""
-    data = Path(path).read_bytes()
-    if os.fspath(path).endswith(".xz"):
-        data = lzma.decompress(data)
-    if not data:
-        raise ValueError(f"{path}: empty, text is needed")
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def train(
-    model: LanguageModel,
-    text: Tensor,
-    config: TrainingConfig,
-    report: Callable[[int, float], None] = lambda step, loss: None,
-) -> None:
-    """Train in place on random windows of ``text``; ``report(step, loss)`` is called after every step.
-
-    Raises
-    ------
-    ValueError
-        If the text is not longer than a window.
-    """
-    if len(text) <= config.context:
-        raise ValueError(f"text has {len(text)} symbols: more than {config.context} (a window) are needed")
-    source = torch.Generator().manual_seed(config.seed)
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.95))
-    window = torch.arange(config.context + 1)
-    model.train()
-    for step in range(config.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = config.rate_at(step)
-        starts = torch.randint(len(text) - config.context, (config.batch, 1), generator=source)
-        symbols = text[starts + window].long()
-        loss = _loss(model(symbols[:, :-1]), symbols[:, 1:])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimiser.step()
-        report(step, loss.item())
-
-
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def _windows(text: Tensor, context: int, count: int) -> Tensor:
-    """Up to ``count`` windows of ``context + 1`` symbols, evenly spread over the text: (count, context + 1)."""
-    if len(text) <= context:
-        raise ValueError(f"held-out text has {len(text)} symbols: more than {context} (a window) are needed")
-    count = min(count, len(text) // (context + 1))
-    starts = torch.linspace(0, len(text) - context - 1, count).long()
-    return text[starts[:, None] + torch.arange(context + 1)].long()
-
-
-@torch.no_grad()
-def evaluate(model: LanguageModel, text: Tensor, context: int, windows: int = 256) -> float:
-    """Mean loss in nats per symbol over windows spread evenly over a held-out text."""
-    model.eval()
-    chunks = _windows(text, context, windows).split(32)
-    losses = [_loss(model(chunk[:, :-1]), chunk[:, 1:]).item() * len(chunk) for chunk in chunks]
-    return sum(losses) / sum(map(len, chunks))
-
-
-@torch.no_grad()
-def zero_shares(model: LanguageModel, text: Tensor, context: int, windows: int = 32) -> list[float]:
-    """Per layer: the share of the weights on rows 0...t that are zero."""
-    model.eval()
-    _, records = model.run(_windows(text, context, windows)[:, :-1])
-    return [block.attention.zero_share(record) for block, record in zip(model.blocks, records, strict=True)]
+__all__ = ["record_trace"]
 
 
 @torch.no_grad()
 def record_trace(model: LanguageModel, symbols: Tensor) -> Trace:
     """The trace of a model on one text, (tokens,).
 
-    The gain of a ReLA model becomes units of the int8 output such that each layer's largest output is 127.
+    The gain of a ReLA model becomes units of the int8 output such that each layer's largest output is 127. The sink of
+    a ``relu_sum`` model is not part of a trace.
     """
     model.eval()
     _, records = model.run(symbols.long()[None])
@@ -160,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", required=True, metavar="FILE", help="text to train on (.xz is unpacked)")
     parser.add_argument("--valid", metavar="FILE", help="held-out text; without it, the last twentieth of --text")
     parser.add_argument("--out", required=True, metavar="FILE.npz", help="trace to write")
-    parser.add_argument("--model", metavar="FILE.pt", help="weights to write")
+    parser.add_argument("--model", metavar="FOLDER", help="model to write")
     kinds = [kind.value for kind in AttentionKind]
     parser.add_argument("--attention", choices=kinds, default=model.attention.value)
     parser.add_argument("--threshold", action="store_true", help="learn a threshold per head (ReLA)")
@@ -179,10 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _read(path: str) -> Tensor:
+    return torch.frombuffer(bytearray(read_bytes(path)), dtype=torch.uint8)
+
+
 def _texts(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    text = read_text(arguments.text)
+    text = _read(arguments.text)
     if arguments.valid is not None:
-        return text, read_text(arguments.valid)
+        return text, _read(arguments.valid)
     cut = len(text) - len(text) // 20
     return text[:cut], text[cut:]
 
@@ -208,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     train(model, text, config, report)
     if arguments.model is not None:
-        save_model(arguments.model, model)
+        save_model(arguments.model, model, half=False, training=config.as_dict())
     print(f"held-out loss {evaluate(model, held_out, config.context):.4f} nats/symbol")
     shares = zero_shares(model, held_out, config.context)
     print("zero weights by layer " + " ".join(f"{share:.3f}" for share in shares))
@@ -221,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         _run(parsed)
-    except (OSError, ValueError, lzma.LZMAError) as error:
+    except (OSError, ValueError, UserError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     return 0

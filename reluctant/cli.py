@@ -8,6 +8,7 @@ import typer
 
 from .choices import ModeName, NormaliserName, SimulatorName
 from .errors import UserError
+from .train import train
 
 __all__ = ["app", "main"]
 
@@ -182,6 +183,9 @@ def presets() -> None:
     from .tables import print_presets
 
     print_presets()
+
+
+app.command()(train)
 
 
 def main(arguments: list[str] | None = None) -> int:

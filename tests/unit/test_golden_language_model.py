@@ -1,16 +1,18 @@
-"""The language model, its training and the trace that it leaves."""
+"""The language model: causal, switchable, prunable, and the same on every path."""
 
-import lzma
+import json
 import math
+import re
+import sys
 
 import pytest
 import torch
 
-from reluctant.golden import integer, train
-from reluctant.golden.formats import Normaliser
-from reluctant.golden.language_model import LanguageModel, ModelConfig, load_model, rotate, save_model
+from reluctant.golden import reference, trainer
+from reluctant.golden.checkpoint import load_model, save_model
+from reluctant.golden.language_model import LanguageModel, ModelConfig, fused_softmax, rotate
+from reluctant.golden.presets import PRESETS, choose
 from reluctant.golden.reference import AttentionKind
-from reluctant.golden.trace import load_trace
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def test_model_is_causal_and_every_parameter_learns(kind):
 
 
 def test_untrained_loss_is_that_of_guessing():
-    assert train.evaluate(_model(), _text(), 32) == pytest.approx(math.log(256), rel=0.2)
+    assert trainer.evaluate(_model(), _text(), 32) == pytest.approx(math.log(256), rel=0.2)
 
 
 def test_zero_share_counts_rows_seen():
@@ -83,6 +85,8 @@ def test_zero_share_counts_rows_seen():
         ({"kv_heads": 3}, r"kv_heads is 3: a divisor of heads \(4\) is allowed"),
         ({"head_dim": 7}, "head_dim is 7: an even number is needed"),
         ({"layers": 0}, "layers is 0: 1 or more is needed"),
+        ({"dropout": 1.0}, "dropout is 1.0: 0 or more, and less than 1, is needed"),
+        ({"attention": "relu"}, "'relu' is not a valid AttentionKind"),
     ],
 )
 def test_model_config_is_checked(change, message):
@@ -90,121 +94,143 @@ def test_model_config_is_checked(change, message):
         ModelConfig(**SMALL | change)
 
 
-def test_saved_model_is_the_same(tmp_path):
-    model = _model(attention=AttentionKind.LENGTH)
-    save_model(tmp_path / "m.pt", model)
-    loaded = load_model(tmp_path / "m.pt")
+@pytest.mark.parametrize("kind", list(AttentionKind))
+def test_masks_prune_heads(kind):
+    """A mask of ones changes nothing; a head whose mask is 0 might as well have a zero output projection."""
+    model = _model(attention=kind)
+    symbols = _text()[:20].long()[None].expand(2, 20)
+    ones = torch.ones(2, 4, requires_grad=True)
+    logits = model(symbols, ones)
+    assert torch.equal(logits, model(symbols))
+    (importance,) = torch.autograd.grad(logits.square().sum(), ones)
+    assert (importance != 0).all()
+    masks = torch.ones(2, 4)
+    masks[1, 2] = 0
+    pruned, records = model.run(symbols, masks)
+    assert records[1].output[:, 2].abs().max() == 0
+    by_sequence = torch.stack((torch.ones(2, 4), masks), dim=1)
+    mixed = model(symbols, by_sequence)
+    torch.testing.assert_close(mixed, torch.stack((logits[0], pruned[1])))
+    with torch.no_grad():
+        model.blocks[1].attention.output.weight[:, 16:24] = 0
+    torch.testing.assert_close(model(symbols), pruned)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_fused_softmax_is_the_reference(kv_heads):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, heads, 9, 8, generator=generator) for heads in (4, kv_heads, kv_heads))
+    torch.testing.assert_close(fused_softmax(q, k, v), reference.softmax_attention(q, k, v))
+
+
+def test_activity_approaches_the_share_of_weights():
+    """Far from the threshold it is 1 less the share of zeros; at it, a half; and its gradient raises thresholds."""
+    model = _model(attention=AttentionKind.RELU_SUM)
+    records = model.run(_text()[:16].long()[None].expand(3, 16))[1]
+    theta = model.blocks[0].attention.theta
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.theta.copy_(torch.tensor([1e9, -1e9, -1e9, -1e9]))
+        assert model.activity(records) == pytest.approx(0.75)
+        for block in model.blocks:
+            block.attention.theta.zero_()
+        flat = [type(record)(record.q * 0, record.k, record.v, record.output) for record in records]
+        assert model.activity(flat) == pytest.approx(0.5)
+    model.activity(records).backward()
+    assert (theta.grad < 0).all()
+
+
+def test_dropout_in_training_only():
+    model = _model(dropout=0.5)
     symbols = _text()[:20].long()[None]
-    assert loaded.config == model.config
-    assert torch.equal(loaded(symbols), model(symbols))
+    assert not torch.equal(model(symbols), model(symbols))
+    model.eval()
+    assert torch.equal(model(symbols), model(symbols))
+    with torch.no_grad():
+        expected = _model().eval()(symbols)
+    assert torch.equal(model(symbols), expected)
 
 
 @pytest.mark.parametrize("kind", list(AttentionKind))
-def test_training_learns_and_is_reproducible(kind):
-    config = train.TrainingConfig(steps=25, batch=4, context=24, rate=1e-2)
-    losses = []
-    for _ in range(2):
-        model, seen = _model(attention=kind), []
-        train.train(model, _text(), config, lambda step, loss, seen=seen: seen.append(loss))
-        losses.append(seen)
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 25
-    assert losses[0][-1] < 0.7 * losses[0][0]
-    assert train.evaluate(model, _text(), 32) < 0.7 * losses[0][0]
+def test_step_is_one_graph_in_bfloat16(kind):
+    """What a GPU compiles: no breaks, and in bfloat16 nearly the loss of float32."""
+    model = _model(attention=kind)
+    symbols = _text()[:66].long().reshape(2, 33)
+    penalty = 0.0 if kind is AttentionKind.SOFTMAX else 0.1
+    _, expected = trainer._objective(model, symbols, penalty)
+    whole = torch.compile(trainer._objective, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16):
+        objective, loss = whole(model, symbols, penalty)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+    assert (objective > loss) == bool(penalty)
+    objective.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_rate_rises_and_falls():
-    config = train.TrainingConfig(steps=100, rate=0.01)
-    rates = [config.rate_at(step) for step in range(100)]
-    assert max(rates) == rates[4] == pytest.approx(0.01)
-    assert rates[:5] == sorted(rates[:5])
-    assert rates[5:] == sorted(rates[5:], reverse=True)
-    assert rates[-1] == pytest.approx(0.001, rel=0.01)
+def test_presets():
+    base = PRESETS["base"].model
+    sizes = (base.layers, base.heads, base.kv_heads, base.head_dim, base.width, base.hidden, base.vocabulary)
+    assert sizes == (6, 8, 8, 32, 256, 1024, 1024)
+    assert PRESETS["base"].training.context == 512
+    changed = choose("tiny", attention="softmax", steps=3, rate=None, penalty=0.5)
+    assert changed.model.attention is AttentionKind.SOFTMAX
+    assert (changed.training.steps, changed.training.penalty) == (3, 0.5)
+    assert changed.training.rate == PRESETS["tiny"].training.rate
+    with pytest.raises(ValueError, match=r"^preset is huge: tiny or base is allowed$"):
+        choose("huge")
 
 
-@pytest.mark.parametrize("change", [{"steps": 0}, {"batch": 0}, {"context": 0}, {"rate": 0.0}, {"rate": math.nan}])
-def test_training_config_is_checked(change):
-    (name,) = change
-    with pytest.raises(ValueError, match=f"{name} is "):
-        train.TrainingConfig(**change)
+# Files ----------------------------------------------------------------------------------------------------------------
 
 
-def test_trace_reproduces_the_model():
-    """The integer model on the trace gives what the float model gave, in units of the trace's gain."""
-    model = _model()
-    with torch.no_grad():
-        for block in model.blocks:
-            block.attention.gain.uniform_(0.5, 1.5)
-    symbols = _text()[:64]
-    trace = train.record_trace(model, symbols)
-    assert (trace.layers, trace.heads, trace.kv_heads, trace.tokens, trace.head_dim) == (2, 4, 2, 64, 8)
-    _, records = model.run(symbols.long()[None])
-    for layer, record in enumerate(records):
-        inputs = (torch.from_numpy(array[layer]) for array in (trace.q, trace.k, trace.v))
-        output = integer.run_layer(trace.settings(layer, normaliser=Normaliser.RMS_HEAD), *inputs).output
-        expected = record.output[0] * 127 / record.output.abs().max()
-        error = (output - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-        assert output.abs().max() > 120
-        assert error < 0.05
+@pytest.mark.parametrize("kind", list(AttentionKind))
+@pytest.mark.parametrize("library", [True, False])
+def test_saved_model_is_the_same(tmp_path, monkeypatch, kind, library):
+    if not library:
+        monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    model = _model(attention=kind, dropout=0.1).eval()
+    save_model(tmp_path, model, half=False, training={"steps": 3})
+    weights = "model.safetensors" if library else "model.pt"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", weights]
+    loaded = load_model(tmp_path)
+    symbols = _text()[:20].long()[None]
+    assert loaded.config == model.config
+    assert torch.equal(loaded(symbols), model(symbols))
+    assert json.loads((tmp_path / "config.json").read_text())["training"] == {"steps": 3}
 
 
-def test_trace_holds_thresholds():
-    model = _model(attention=AttentionKind.LENGTH)
-    with torch.no_grad():
-        model.blocks[1].attention.theta.copy_(torch.tensor([0.0, 0.01, -0.02, 0.03]))
-    trace = train.record_trace(model, _text()[:32])
-    real = trace.theta * trace.score_scale
-    assert real[0].tolist() == [0] * 4
-    assert real[1].tolist() == pytest.approx([0.0, 0.01, -0.02, 0.03], abs=float(trace.score_scale.max()))
+def test_half_precision_halves_the_file(tmp_path):
+    model = _model(width=64).eval()
+    save_model(tmp_path / "a", model, half=False)
+    save_model(tmp_path / "b", model)
+    size = [(tmp_path / name / "model.safetensors").stat().st_size for name in "ab"]
+    assert 0.5 < size[1] / size[0] < 0.55
+    symbols = _text()[:20].long()[None]
+    expected = model.half().float()(symbols)
+    assert torch.equal(load_model(tmp_path / "b")(symbols), expected)
 
 
-def _command(tmp_path, *extra, text="text.txt"):
-    sizes = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    paths = ["--text", str(tmp_path / text), "--out", str(tmp_path / "t.npz")]
-    return train.main([*paths, *sizes, "--steps", "3", "--batch", "2", "--context", "16", *extra])
-
-
-def test_command(tmp_path, capsys):
-    (tmp_path / "text.txt").write_bytes(bytes(_text().tolist()))
-    assert _command(tmp_path, "--model", str(tmp_path / "m.pt"), "--trace-tokens", "24") == 0
-    printed = capsys.readouterr().out
-    assert "step 3/3  loss " in printed
-    assert "held-out loss " in printed
-    first = (tmp_path / "t.npz").read_bytes()
-    assert load_trace(tmp_path / "t.npz").q.shape == (2, 4, 24, 8)
-    assert load_model(tmp_path / "m.pt").config.head_dim == 8
-    assert _command(tmp_path, "--trace-tokens", "24") == 0
-    assert (tmp_path / "t.npz").read_bytes() == first
-
-
-def test_command_reads_xz(tmp_path):
-    (tmp_path / "text.xz").write_bytes(lzma.compress(bytes(_text().tolist())))
-    assert _command(tmp_path, "--trace-tokens", "8", text="text.xz") == 0
+def _flip(path):
+    path.write_bytes(path.read_bytes()[:-9])
 
 
 @pytest.mark.parametrize(
-    ("extra", "message"),
+    ("damage", "message"),
     [
-        (["--kv-heads", "3"], "kv_heads is 3: a divisor of heads (4) is allowed"),
-        (["--trace-tokens", "5000"], "trace is symbols 0 to 5000 of the held-out text: it has 200"),
-        (["--context", "3900", "--trace-tokens", "8"], "text has 3800 symbols: more than 3900 (a window) are needed"),
-        (["--valid", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
-        (["--steps", "0"], "steps is 0: 1 or more is needed"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json: cannot be read (No such file or directory)"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: describes no model ("),
+        (lambda folder: (folder / "config.json").write_text('{"model": {"depth": 3}}'), "describes no model ("),
+        (lambda folder: (folder / "model.safetensors").unlink(), "the model's weights are needed"),
+        (lambda folder: _flip(folder / "model.safetensors"), "model.safetensors: is damaged ("),
+        (lambda folder: save_model(folder / "x", _model(width=8)), None),
     ],
 )
-def test_command_tells_mistakes(tmp_path, capsys, extra, message):
-    (tmp_path / "text.txt").write_bytes(bytes(_text().tolist()))
-    assert _command(tmp_path, *extra) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "t.npz").exists()
-
-
-def test_empty_and_damaged_text(tmp_path, capsys):
-    (tmp_path / "text.txt").write_bytes(b"")
-    assert _command(tmp_path) == 2
-    assert "text.txt: empty, text is needed" in capsys.readouterr().err
-    (tmp_path / "text.xz").write_bytes(b"no xz")
-    assert _command(tmp_path, text="text.xz") == 2
-    assert capsys.readouterr().err.startswith("train: ")
+def test_damaged_models(tmp_path, damage, message):
+    save_model(tmp_path, _model())
+    damage(tmp_path)
+    if message is None:
+        (tmp_path / "x" / "model.safetensors").replace(tmp_path / "model.safetensors")
+        message = "weights and config.json are of different models"
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)
