@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
+from .address_map import AddressMap
 from .config import UnitConfig
 from .memory import Ram
 from .register_map import RegisterMap
@@ -14,9 +15,10 @@ __all__ = ["PerformanceCounters", "counter_events"]
 WORD_BITS = 16
 
 
-def counter_events(config: UnitConfig) -> data.StructLayout:
-    """One bit per performance counter of the register map, named after it; high in a cycle: the counter counts one."""
-    return data.StructLayout({name.lower(): 1 for name in RegisterMap(config).counters})
+def counter_events(config: UnitConfig, registers: AddressMap | None = None) -> data.StructLayout:
+    """One bit per counter of the register map (the unit's if none is given), named after it; high in a cycle: the
+    counter counts one."""
+    return data.StructLayout({name.lower(): 1 for name in (registers or RegisterMap(config)).counters})
 
 
 class PerformanceCounters(wiring.Component):
@@ -30,10 +32,12 @@ class PerformanceCounters(wiring.Component):
     ----------
     config
         The build.
+    registers
+        The map whose counters these are, the unit's if absent.
 
     Members
     -------
-    events : In(counter_events(config))
+    events : In(counter_events(config, registers))
     clear : In(1)
         All counters become 0; an event in the cycle of ``clear`` is lost, later ones count. All are 0 after reset too.
     start : In(1), index : In(range(counters))
@@ -51,9 +55,9 @@ class PerformanceCounters(wiring.Component):
         Cycles from ``start`` to ``done`` in the worst case.
     """
 
-    def __init__(self, config: UnitConfig):
+    def __init__(self, config: UnitConfig, registers: AddressMap | None = None):
         self.config = config
-        self.events_layout = counter_events(config)
+        self.events_layout = counter_events(config, registers)
         self.count = len(self.events_layout.members)
         self.words = -(-config.counter_bits // WORD_BITS)
         self.scan = self.count * self.words

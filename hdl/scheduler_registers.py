@@ -1,0 +1,139 @@
+"""The registers that the scheduler's core sees: mailbox, events, packets, watchdog."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .axi_lite import WORD_SHIFT
+from .core_bus import CoreBus
+from .mailbox import INDEX_BITS, MessageReader, MessageWriter
+from .messages import MESSAGE_WORDS
+from .register_block import RegisterBlock
+from .register_map import scheduler_map
+from .system_config import SystemConfig
+
+__all__ = ["SchedulerRegisters"]
+
+REGISTERS, COMMAND, REPLY = range(3)
+"""Windows of the map, ``MESSAGE_WORDS`` words each."""
+
+
+class SchedulerRegisters(wiring.Component):
+    """The map ``scheduler`` of ``system_registers.rdl`` behind the core's bus.
+
+    Every transfer takes two cycles. What the map does not have, and a write of less than a word, is an error and
+    changes nothing.
+
+    Parameters
+    ----------
+    config
+        The system.
+
+    Members
+    -------
+    bus : In(CoreBus())
+    commands : Out(MessageReader), replies : Out(MessageWriter)
+    finished : In(1)
+        One cycle: a job ended. Sets EVENTS.job, which the firmware clears.
+    can_drop, timeout : In(1)
+        Of the packet gate.
+    drop, abort, forget : Out(1)
+        One cycle: to the packet gate's ``drop``, ``abort`` and ``reset``.
+    patience : Out(5)
+    kick, restart : Out(1)
+        One cycle: a sign of life; the core wants to be restarted.
+    cause : In(2)
+        Why the core started.
+    interrupt : Out(1)
+        Level: an enabled event is there.
+    """
+
+    def __init__(self, config: SystemConfig):
+        self.map = scheduler_map(config)
+        super().__init__(
+            {
+                "bus": In(CoreBus()),
+                "commands": Out(MessageReader(config.messages)),
+                "replies": Out(MessageWriter(config.messages)),
+                "finished": In(1),
+                "can_drop": In(1),
+                "timeout": In(1),
+                "drop": Out(1),
+                "abort": Out(1),
+                "forget": Out(1),
+                "patience": Out(5),
+                "kick": Out(1),
+                "restart": Out(1),
+                "cause": In(2),
+                "interrupt": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bus = self.bus
+        m.submodules.block = block = RegisterBlock(self.map)
+        act, outside, addr = Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
+        # The core may be reset between the two cycles: then it no longer asks, and nothing is done.
+        m.d.sync += [act.eq(bus.request & ~act), addr.eq(bus.addr), outside.eq(bus.addr[len(addr) : 28].any())]
+        acts = act & bus.request
+        window, index = addr[INDEX_BITS:], addr[:INDEX_BITS]
+        send = self.map.address("REPLY_SEND") >> WORD_SHIFT
+        readable, writable, result = Signal(), Signal(), Signal(32, reset_less=True)
+        write, beyond = Signal(), Signal()
+        m.d.comb += [
+            bus.ready.eq(act),
+            bus.read_data.eq(result),
+            bus.error.eq(outside | ~Mux(bus.write, writable & bus.strobe.all(), readable)),
+            write.eq(acts & bus.write & ~bus.error),
+            block.addr.eq(index),
+            block.data.eq(bus.data),
+            block.strobe.eq(0b1111),
+            beyond.eq(index[len(block.addr) :].any()),
+            self.commands.index.eq(bus.addr),
+            self.replies.index.eq(index),
+            self.replies.data.eq(bus.data),
+            self.replies.words.eq(bus.data),
+        ]
+        with m.Switch(window):
+            with m.Case(REGISTERS):
+                m.d.comb += [
+                    readable.eq(~beyond & (block.readable | (index == send))),
+                    writable.eq(~beyond & (block.writable | (index == send))),
+                    block.write.eq(write),
+                    self.replies.send.eq(write & (index == send) & (bus.data - 1 < MESSAGE_WORDS)),
+                ]
+            with m.Case(COMMAND):
+                m.d.comb += readable.eq(1)
+            with m.Case(REPLY):
+                m.d.comb += [writable.eq(1), self.replies.write.eq(write)]
+        with m.If(acts & ~bus.write):
+            m.d.sync += result.eq(Mux(window == COMMAND, self.commands.data, block.word))
+        self._connect(m, block)
+        return m
+
+    def _connect(self, m: Module, block: RegisterBlock):
+        status, pulses = block.status, block.pulses
+        job = Signal()
+        m.d.sync += [
+            job.eq(self.finished | (job & ~pulses.EVENT_CLEAR.clear)),
+            self.interrupt.eq((status.EVENTS.as_value() & block.values.EVENT_ENABLE.mask).any()),
+        ]
+        m.d.comb += [
+            status.COMMAND_STATUS.count.eq(self.commands.count),
+            status.COMMAND_STATUS.words.eq(self.commands.words),
+            self.commands.take.eq(pulses.COMMAND_TAKE.take),
+            status.REPLY_STATUS.room.eq(self.replies.room),
+            status.EVENTS.command.eq(self.commands.count != 0),
+            status.EVENTS.room.eq(self.replies.room != 0),
+            status.EVENTS.job.eq(job),
+            status.EVENTS.timeout.eq(self.timeout),
+            status.EVENTS.gate.eq(self.can_drop),
+            status.START_CAUSE.cause.eq(self.cause),
+            self.drop.eq(pulses.GATE_DROP.drop),
+            self.abort.eq(pulses.GATE_ABORT.abort),
+            self.forget.eq(pulses.GATE_RESET.reset),
+            self.patience.eq(block.values.GATE_TIMEOUT.value),
+            self.kick.eq(pulses.WATCHDOG.kick),
+            self.restart.eq(pulses.RESTART.restart),
+        ]
