@@ -1,0 +1,285 @@
+"""Execute stage of the RISC-V core."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .alu import Alu, Logic, Step
+from .mul_div import MulDiv
+from .register_file import ROW_BITS
+from .riscv_isa import Cause, Row
+
+__all__ = ["ExecuteUnit", "Operation"]
+
+
+class Operation(data.Struct):
+    """What the execute stage is to do with rows a and b of the register file and a value.
+
+    One of ``load``, ``store``, ``branch``, ``jump`` (to the value), ``jump_register`` (to a + value), ``shift``,
+    ``muldiv`` at most; else the result is computed in a cycle.
+    """
+
+    load: 1
+    store: 1
+    branch: 1
+    sense: 1  # the branch leaves the sequence if its condition is not this
+    jump: 1
+    jump_register: 1
+    shift: 1
+    left: 1
+    fixed: 1  # the distance of the shift comes with the operation, not from b
+    muldiv: 1
+    compare: 1
+    unsigned: 1
+    arithmetic: 1
+    funct3: 3
+    use_value: 1  # the second operand is the value, not b
+    invert: 1
+    carry: 1
+    chain: 1  # add the carry of the operation before
+    logic: 1
+    part: Logic
+    write: 1
+    row: ROW_BITS
+    aligned: 1  # clear the two lowest bits of the result
+    set_status: 1
+    set_enable: 1
+    clear_cycles: 1
+    clear_instructions: 1
+    last: 1  # of its instruction
+
+
+class ExecuteUnit(wiring.Component):
+    """One operation at a time, in as many cycles as it takes.
+
+    1 cycle without waiting for the bus, except: store 2; load of a word 3; of a byte or halfword 4, and 1 more for each
+    byte that it lies above the word's first; shift by n 1 + n // 8 + n % 8; jump and branch that leaves the sequence:
+    until the first fetch from there; multiplication and division 34.
+
+    Parameters
+    ----------
+    multiply
+        Build ``muldiv``.
+
+    Members
+    -------
+    operation : In(Operation), value : In(32), distance : In(5), row_a : In(6), row_b : In(5), issue : In(1)
+        The operation begins in the next cycle; the register file reads the rows in this one. Only with ``free``.
+    free : Out(1), idle : Out(1)
+        The operation, if any, is over with this cycle; there is none.
+    a, b : In(32)
+        Rows as the register file gives them.
+    write : Out(1), row : Out(6), result : Out(32)
+        To the register file.
+    accessing, access, store, data, strobe, address, accessed, error, read_data
+        Data on the bus: see InstructionFetch. ``address`` has 32 bits.
+    jump, from_value, jump_addr, jumped
+        Jumps: see InstructionFetch.
+    trap : Out(1), cause : Out(4)
+        The operation ends, in this cycle, with this exception. If it was a load or store, its address is written to
+        the row of ``mtval``.
+    leaving : Out(1)
+        The operation is a jump: nothing that was fetched after it will be executed.
+    retire : Out(1)
+        An instruction ends, in this cycle.
+    set_status, set_enable, clear_cycles, clear_instructions : Out(1)
+        To the CSR file.
+    """
+
+    def __init__(self, *, multiply: bool = False):
+        self.multiply = multiply
+        outputs = ("free", "idle", "write", "accessing", "access", "store", "jump", "from_value", "trap", "leaving")
+        to_csr = ("set_status", "set_enable", "clear_cycles", "clear_instructions")
+        super().__init__(
+            {name: Out(1) for name in (*outputs, *to_csr, "retire")}
+            | {name: In(1) for name in ("issue", "accessed", "error", "jumped")}
+            | {name: In(32) for name in ("value", "a", "b", "read_data")}
+            | {name: Out(32) for name in ("result", "data", "address")}
+            | {
+                "operation": In(Operation),
+                "distance": In(5),
+                "row_a": In(ROW_BITS),
+                "row_b": In(ROW_BITS - 1),
+                "row": Out(ROW_BITS),
+                "strobe": Out(4),
+                "jump_addr": Out(30),
+                "cause": Out(4),
+            }
+        )
+        self.now = Signal(Operation)
+        self.held = Signal(32, reset_less=True)  # the value
+        # What goes on in this cycle; nothing, if none is high.
+        self.first, self.transferring, self.loaded = Signal(), Signal(), Signal()
+        self.jumping, self.again = Signal(), Signal()
+        self.last_result = Signal(32, reset_less=True)
+        self.forward_a, self.forward_b = Signal(), Signal()
+        self.count = Signal(5)  # steps of a shift: bits 4 and 3 by 8, the others by 1
+        self.done = Signal()
+        self.first_operand, self.second_operand = Signal(32), Signal(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.alu = alu = Alu()
+        multiplied, product = Const(0), Const(0, 32)
+        if self.multiply:
+            m.submodules.mul_div = mul_div = MulDiv()
+            m.d.comb += [
+                mul_div.start.eq(self.first & self.now.muldiv),
+                mul_div.funct3.eq(self.now.funct3),
+                mul_div.a.eq(self.first_operand),
+                mul_div.b.eq(self.second_operand),
+            ]
+            multiplied, product = mul_div.done, mul_div.result
+        self._operands(m, alu)
+        extend = Signal()
+        m.d.comb += extend.eq(self.again & self.now.load)
+        self._parts(m, alu, extend)
+        self._result(m, alu, product)
+        self._bus(m)
+        self._states(m, alu, multiplied)
+        self._issue(m, alu)
+        return m
+
+    def _operands(self, m: Module, alu: Alu):
+        now = self.now
+        byte = ~now.funct3[0]
+        extend = self.again & now.load
+        # Extension of a byte or halfword: both operands are the word so far, and the parts above it become a ^ ~a.
+        invert = Cat(now.invert, now.invert | (extend & byte), now.invert | extend)
+        second = Mux(now.use_value, self.held, self.second_operand)
+        m.d.comb += [
+            self.first_operand.eq(Mux(self.forward_a, self.last_result, self.a)),
+            self.second_operand.eq(Mux(self.forward_b, self.last_result, self.b)),
+            alu.a.eq(self.first_operand),
+            alu.b.eq(second ^ Cat(invert[0].replicate(8), invert[1].replicate(8), invert[2].replicate(16))),
+            alu.carry.eq(now.carry),
+            alu.logic.eq(now.logic | extend),
+            alu.arithmetic.eq(now.arithmetic),
+            alu.unsigned.eq(now.unsigned),
+            alu.compare.eq(now.compare),
+        ]
+
+    def _parts(self, m: Module, alu: Alu, extend):
+        """What the ALU's parts do: in the first cycle what the operation says, then steps of a shift, or extension."""
+        now = self.now
+        by_8 = self.count[3:] != 0
+        sign = ~now.funct3[2] & Mux(now.funct3[0], alu.a[15], alu.a[7])
+        above = Mux(sign, Logic.DIRECT, Logic.ZERO)
+        m.d.comb += [part.eq(now.part) for part in alu.parts]
+        with m.If(self.again & (by_8 | (now.shift & ~now.left))):
+            m.d.comb += [part.eq(Logic.ZERO) for part in alu.parts]
+            m.d.comb += alu.step.eq(Mux(by_8, Mux(now.left, Step.LEFT_8, Step.RIGHT_8), Step.RIGHT_1))
+        with m.Elif(extend):
+            m.d.comb += [
+                alu.parts[0].eq(Logic.OR),
+                alu.parts[1].eq(Mux(now.funct3[0], Logic.OR, above)),
+                alu.parts[2].eq(above),
+            ]
+
+    def _result(self, m: Module, alu: Alu, product):
+        now = self.now
+        result = Mux(self.loaded, self.read_data, alu.result)
+        if self.multiply:
+            result = Mux(now.muldiv, product, result)
+        m.d.comb += [
+            self.result.eq(Cat(result[:2] & ~now.aligned.replicate(2), result[2:])),
+            # In the cycles of a transfer, nothing but the address of a failed one is written.
+            self.row.eq(Mux(self.transferring, Row.MTVAL, now.row)),
+            self.write.eq(Mux(self.transferring, self.trap, self.done & now.write)),
+            self.accessing.eq((now.load | now.store) & (self.first | self.transferring)),
+        ]
+        # Operands of an access hold until its transfer.
+        with m.If(~self.accessing):
+            m.d.sync += self.last_result.eq(self.result)
+        with m.If(self.first):
+            m.d.sync += self.address.eq(alu.direct)
+
+    def _bus(self, m: Module):
+        now, word = self.now, self.second_operand
+        offset, size = self.address[:2], now.funct3[:2]
+        misaligned = (offset[0] & (size != 0)) | (offset[1] & size[1])
+        failed = self.accessed & self.error
+        target = Mux(self.from_value, self.held[1], self.address[1])
+        with m.Switch(size):
+            with m.Case(0):
+                m.d.comb += [self.data.eq(word[:8].replicate(4)), self.strobe.eq(1 << offset)]
+            with m.Case(1):
+                m.d.comb += [self.data.eq(word[:16].replicate(2)), self.strobe.eq(Mux(offset[1], 0b1100, 0b0011))]
+            with m.Default():
+                m.d.comb += [self.data.eq(word), self.strobe.eq(0b1111)]
+        m.d.comb += [
+            self.access.eq(self.transferring & ~misaligned),
+            self.store.eq(now.store),
+            self.jump.eq(self.jumping & ~target),
+            self.jump_addr.eq(self.held[2:]),
+            self.trap.eq((self.transferring & (misaligned | failed)) | (self.jumping & target)),
+            self.leaving.eq(self.jumping),
+        ]
+        with m.If(self.transferring):
+            fault = Mux(now.store, Cause.STORE_FAULT, Cause.LOAD_FAULT)
+            m.d.comb += self.cause.eq(Mux(misaligned, fault & ~1, fault))
+
+    def _states(self, m: Module, alu: Alu, multiplied):
+        now = self.now
+        distance, taken = Signal(5), Signal()
+        stays = now.load | now.store | now.jump_register | now.muldiv | (now.shift & (distance != 0))
+        rest = (self.count == 0) | (now.shift & ((self.count == 1) | (self.count == 8)))
+        if self.multiply:
+            rest = Mux(now.muldiv, multiplied, rest)
+        m.d.comb += [
+            distance.eq(Mux(now.fixed, self.count, self.second_operand[:5])),
+            taken.eq(now.branch & (Mux(now.funct3[2], alu.less, alu.zero) ^ now.sense)),
+            self.done.eq(
+                (self.first & ~stays & ~taken)
+                | (self.loaded & now.funct3[1])
+                | (self.again & rest)
+                | (self.transferring & now.store & self.accessed & ~self.error)
+                | self.jumped
+            ),
+            self.idle.eq(~(self.first | self.transferring | self.loaded | self.jumping | self.again)),
+            self.free.eq(self.idle | self.done),
+            self.retire.eq(self.done & now.last),
+        ]
+        m.d.sync += [self.first.eq(0), self.loaded.eq(0)]
+        with m.If(self.first):
+            m.d.sync += [
+                self.transferring.eq(now.load | now.store),
+                self.jumping.eq(now.jump_register | taken),
+                self.from_value.eq(now.branch),
+                self.again.eq(now.muldiv | (now.shift & (distance != 0))),
+            ]
+        with m.If(self.trap | self.accessed):
+            m.d.sync += [self.transferring.eq(0), self.loaded.eq(self.accessed & now.load & ~self.error)]
+        with m.If(self.trap | self.jumped):
+            m.d.sync += self.jumping.eq(0)
+        with m.If(self.again & rest):
+            m.d.sync += self.again.eq(0)
+        with m.If(self.loaded & ~now.funct3[1]):
+            m.d.sync += self.again.eq(1)
+        # A shift goes on with its own result, a load with what it read.
+        with m.If((self.first & now.shift) | self.loaded):
+            m.d.sync += [self.forward_a.eq(1), self.forward_b.eq(1), now.use_value.eq(0)]
+            m.d.sync += self.count.eq(Mux(self.loaded, Cat(Const(0, 3), self.address[:2]), distance))
+        with m.If(self.again):
+            with m.If(self.count[3:] != 0):
+                m.d.sync += self.count[3:].eq(self.count[3:] - 1)
+            with m.Else():
+                m.d.sync += self.count[:3].eq(self.count[:3] - 1)
+        for name in ("set_status", "set_enable", "clear_cycles", "clear_instructions"):
+            m.d.comb += getattr(self, name).eq(self.first & now[name])
+
+    def _issue(self, m: Module, alu: Alu):
+        new = self.operation
+        writes = ~self.idle & self.now.write
+        with m.If(self.issue):
+            m.d.sync += [
+                self.now.eq(new),
+                self.now.carry.eq(new.carry | (new.chain & alu.carry_out)),
+                self.held.eq(self.value),
+                self.count.eq(self.distance),
+                self.first.eq(~new.jump),
+                self.jumping.eq(new.jump),
+                self.from_value.eq(1),
+                self.forward_a.eq(writes & (self.now.row == self.row_a)),
+                self.forward_b.eq(writes & (self.now.row == self.row_b)),
+            ]

@@ -1,0 +1,54 @@
+"""Registers of the RISC-V core, with the control and status registers behind them."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .memory import Ram
+
+__all__ = ["ROW_BITS", "RegisterFile"]
+
+ROW_BITS = 6
+
+
+class RegisterFile(wiring.Component):
+    """Two reads and one write a cycle: x0 to x31 in rows 0 to 31 (``Row`` of riscv_isa.py names the rest).
+
+    A read gives, a cycle after ``read`` was high, what the rows held before that cycle's write, and then holds. A row
+    must not be read in the cycle that writes it. Row 0 starts as 0 and must never be written.
+
+    Members
+    -------
+    read : In(1), row_a : In(6), row_b : In(5)
+    a, b : Out(32)
+    write : In(1), row : In(6), data : In(32)
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "read": In(1),
+                "row_a": In(ROW_BITS),
+                "row_b": In(ROW_BITS - 1),
+                "a": Out(32),
+                "b": Out(32),
+                "write": In(1),
+                "row": In(ROW_BITS),
+                "data": In(32),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram_a = ram_a = Ram(width=32, depth=1 << ROW_BITS)
+        m.submodules.ram_b = ram_b = Ram(width=32, depth=1 << ROW_BITS - 1)
+        for ram, row, data in ((ram_a, self.row_a, self.a), (ram_b, self.row_b, self.b)):
+            m.d.comb += [
+                ram.read_en.eq(self.read),
+                ram.read_addr.eq(row),
+                data.eq(ram.read_data),
+                ram.write_addr.eq(self.row),
+                ram.write_data.eq(self.data),
+            ]
+        m.d.comb += [ram_a.write_en.eq(self.write), ram_b.write_en.eq(self.write & ~self.row[-1])]
+        return m

@@ -1,0 +1,315 @@
+"""The RISC-V core: RV32I with machine mode, and perhaps M."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .alu import Logic
+from .core_bus import CoreBus
+from .csr_file import CsrFile
+from .execute_unit import ExecuteUnit
+from .instruction_decoder import InstructionDecoder
+from .instruction_fetch import InstructionFetch
+from .register_file import ROW_BITS, RegisterFile
+from .riscv_isa import TRAP_WORD, Cause, Row
+
+__all__ = ["RiscvCore", "Trace"]
+
+ZERO = 0
+"""The row of x0."""
+
+
+class Trace(data.Struct):
+    """What the core did in this cycle, for tests; synthesis drops it where nobody looks."""
+
+    retire: 1  # an instruction ended
+    trap: 1  # an instruction ended in an exception, or an interrupt came before it
+    pc: 32  # of that instruction
+    write: 1  # a register other than x0 was written; not later than the end of its instruction
+    rd: 5
+    value: 32
+
+
+class RiscvCore(wiring.Component):
+    """A core of four stages: fetch, arrival, decode, execute; one instruction a cycle at best.
+
+    RV32I 2.1, Zicsr 2.0, machine mode 1.12 as far as described here; the reset vector is 0. Cycles of an instruction
+    (RAM that never waits): 1; store 2; load of a word 3, of a byte or halfword 4 to 7; shift by n 1 + n // 8 + n % 8;
+    jal and a branch that goes back 3; a branch that goes on elsewhere than predicted (back: taken, forth: not taken),
+    jalr 4; CSR instructions 6 or, of counters, 11; a trap 8; multiplication and division 34.
+
+    CSRs: ``mstatus`` (MIE, MPIE; MPP reads 3), ``mie`` and ``mip`` (MEIE, MEIP), ``mtvec`` (direct mode), ``mscratch``,
+    ``mepc``, ``mcause``, ``mtval``, ``mcycle[h]``, ``minstret[h]``, ``cycle[h]``, ``instret[h]``, ``misa``,
+    ``mhartid``, ``mvendorid``, ``marchid``, ``mimpid``; each other is an illegal instruction. After reset ``mstatus``,
+    ``mie``, ``mepc``, ``mcause``, ``mtval`` are 0; the rest is undefined. ``mtval`` is the address of a load or store
+    that failed, and 0 in other traps. If more than 2,047 cycles pass in one transfer, ``mcycle`` may count short.
+
+    Parameters
+    ----------
+    multiply
+        Build the M extension.
+
+    Members
+    -------
+    bus : Out(CoreBus)
+    interrupt : In(1)
+        Machine external interrupt, a level.
+    sleeping : Out(1)
+        ``wfi`` waits: until ``interrupt`` is high and enabled in ``mie``, whatever ``mstatus.MIE``.
+    trace : Out(Trace)
+    """
+
+    def __init__(self, *, multiply: bool = False):
+        self.multiply = multiply
+        super().__init__({"bus": Out(CoreBus()), "interrupt": In(1), "sleeping": Out(1), "trace": Out(Trace)})
+        self.fetch = InstructionFetch()
+        self.decoder = InstructionDecoder(multiply=multiply)
+        self.registers = RegisterFile()
+        self.csrs = CsrFile(multiply=multiply)
+        self.execute = ExecuteUnit(multiply=multiply)
+        # The decode stage: an instruction, or the sequence of a trap, or that which adds up the counters.
+        self.valid = Signal(init=1)
+        self.word, self.fault = Signal(32), Signal()
+        self.step = Signal(2)
+        self.trapping = Signal(init=1)  # reset is a trap too
+        self.booting = Signal(init=1)
+        self.counting, self.counted = Signal(), Signal()
+        self.cause, self.interrupted = Signal(4), Signal()
+        self.after, self.of_access = Signal(), Signal()  # the trap's instruction had left this stage; a load or store
+        self.two_steps, self.predicted, self.plain = Signal(), Signal(), Signal()
+        self.trap, self.due = Signal(), Signal()  # what must come before the instruction
+        self.target = Signal(32)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fetch = self.fetch
+        m.submodules.decoder = self.decoder
+        m.submodules.registers = self.registers
+        m.submodules.csrs = self.csrs
+        m.submodules.execute = self.execute
+        wiring.connect(m, wiring.flipped(self.bus), self.fetch.bus)
+        self._connect(m)
+        self._control(m)
+        self._value(m)
+        self._rows(m)
+        self._operation(m)
+        self._trace(m)
+        return m
+
+    def _connect(self, m: Module):
+        fetch, execute, csrs, registers = self.fetch, self.execute, self.csrs, self.registers
+        m.d.comb += [
+            *(getattr(fetch, name).eq(getattr(execute, name)) for name in ("accessing", "access", "data", "strobe")),
+            *(getattr(fetch, name).eq(getattr(execute, name)) for name in ("jump", "from_value", "jump_addr")),
+            fetch.write.eq(execute.store),
+            fetch.access_addr.eq(execute.address[2:]),
+            *(getattr(execute, name).eq(getattr(fetch, name)) for name in ("accessed", "error", "jumped")),
+            execute.read_data.eq(self.bus.read_data),
+            execute.distance.eq(self.word[20:25]),
+            self.decoder.word.eq(self.word),
+            registers.read.eq(execute.issue),
+            registers.row_a.eq(execute.row_a),
+            registers.row_b.eq(execute.row_b),
+            *(getattr(registers, name).eq(getattr(execute, name)) for name in ("write", "row")),
+            registers.data.eq(execute.result),
+            execute.a.eq(registers.a),
+            execute.b.eq(registers.b),
+            *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("set_status", "set_enable", "retire")),
+            *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("clear_cycles", "clear_instructions")),
+            csrs.data.eq(execute.result),
+            csrs.interrupt.eq(self.interrupt),
+            csrs.address.eq(self.word[20:]),
+            # csrrs and csrrc with x0 (or 0) do not write.
+            csrs.writes.eq((self.word[12:14] == 1) | (self.word[15:20] != 0)),
+        ]
+
+    def _control(self, m: Module):
+        """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
+        d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
+        trap, due = self.trap, self.due
+        exception, blocked = Signal(), Signal()
+        begins, last, leave = Signal(), Signal(), Signal()
+        misaligned = d.jal & self.word[21]
+        m.d.comb += [
+            # Backward branches are predicted taken.
+            self.predicted.eq(d.branch & self.word[31] & ~self.word[8]),
+            self.two_steps.eq(d.jal | d.jalr | self.predicted),
+            self.plain.eq(~(self.trapping | self.counting)),
+            exception.eq(self.fault | d.illegal | (d.csr & csrs.illegal) | d.ecall | d.ebreak | misaligned),
+            trap.eq(exception | (csrs.taken & ~d.wfi)),
+            due.eq(csrs.due | (d.csr & csrs.counter & ~self.counted)),
+            begins.eq(self.plain & (self.step == 0)),
+            blocked.eq(begins & (due | trap | (d.system & (~execute.idle | (d.wfi & ~csrs.pending))))),
+            execute.issue.eq(self.valid & ~blocked & execute.free & ~(execute.leaving & begins)),
+            last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
+            leave.eq(execute.issue & last & ~self.counting),
+            fetch.take.eq((leave | ~self.valid) & fetch.valid),
+            fetch.advance.eq(execute.issue & self.plain & Mux(self.two_steps, ~self.step[0], last)),
+            self.sleeping.eq(self.valid & begins & d.wfi & ~trap & ~csrs.pending),
+            csrs.enter.eq(execute.issue & self.trapping & last),
+            csrs.leave.eq(execute.issue & self.plain & d.mret),
+        ]
+        with m.If(leave | ~self.valid):
+            m.d.sync += [
+                self.valid.eq(fetch.valid & ~execute.leaving),
+                self.word.eq(fetch.word),
+                self.fault.eq(fetch.fault),
+            ]
+        with m.If(execute.issue):
+            m.d.sync += self.step.eq(Mux(last, 0, self.step + 1))
+            with m.If(last):
+                m.d.sync += [self.trapping.eq(0), self.counting.eq(0), self.counted.eq(self.counting)]
+        with m.If(execute.leaving & begins):
+            m.d.sync += self.valid.eq(0)
+        with m.If(self.valid & begins & execute.idle):
+            m.d.sync += [self.counting.eq(due), self.trapping.eq(trap & ~due)]
+            m.d.sync += [self.booting.eq(0), self.after.eq(0), self.of_access.eq(0)]
+            m.d.sync += self.interrupted.eq(csrs.taken)
+            m.d.sync += self.cause.eq(self._cause(csrs.taken))
+        with m.If(execute.trap):
+            m.d.sync += [self.trapping.eq(1), self.step.eq(0), self.valid.eq(1), self.word.eq(TRAP_WORD)]
+            m.d.sync += [self.after.eq(1), self.of_access.eq(execute.accessing)]
+            m.d.sync += [self.interrupted.eq(0), self.cause.eq(execute.cause)]
+
+    def _cause(self, interrupt):
+        d = self.decoder
+        code = Mux(d.ebreak, Cause.BREAKPOINT, Mux(d.jal & ~d.illegal, Cause.FETCH_MISALIGNED, Cause.ILLEGAL))
+        code = Mux(interrupt | d.ecall, Cause.EXTERNAL_INTERRUPT, code)
+        return Mux(self.fault & ~interrupt, Cause.FETCH_FAULT, code)
+
+    def _value(self, m: Module):
+        """What the execute stage adds to a row: an immediate, an address, or something about the core itself."""
+        d, csrs, step = self.decoder, self.csrs, self.step
+        link = (d.jal | d.jalr | d.branch) & step[0]
+        special = Signal(32)
+        here = Signal()
+        m.d.comb += [
+            here.eq(Mux(self.trapping, ~self.after, link)),
+            self.target[2:].eq(Mux(here, self.fetch.pc, self.fetch.pc + d.immediate[2:])),
+            self.target[:2].eq(Mux(here, 0, d.immediate[:2])),
+        ]
+        with m.If(self.counting):
+            m.d.comb += special.eq(Mux(step == 0, csrs.cycles, Mux(step == 2, csrs.instructions, 0)))
+        with m.Elif(self.trapping):
+            m.d.comb += special.eq(Mux(step == 1, Cat(self.cause, Const(0, 27), self.interrupted), 0))
+        with m.Elif(d.csr):
+            m.d.comb += special.eq(Mux(step == 0, csrs.value, Mux(step == 1, self.word[15:20], 0)))
+        no_value = d.csr | d.mret | ((d.op | d.op_imm) & (self.word[12:14] == 1))
+        relative = d.auipc | d.jal | d.branch | (d.jalr & step[0])
+        with m.If((self.trapping & (step != 0)) | self.counting | (self.plain & no_value)):
+            m.d.comb += self.execute.value.eq(special)
+        with m.Elif(self.trapping | relative):
+            m.d.comb += self.execute.value.eq(self.target)
+        with m.Else():
+            m.d.comb += self.execute.value.eq(d.immediate)
+
+    def _rows(self, m: Module):
+        d, step, csrs = self.decoder, self.step, self.csrs
+        rs1, rd = self.word[15:20], self.word[7:12]
+        row_a, row = Signal(ROW_BITS), Signal(ROW_BITS)
+        m.d.comb += [row_a.eq(rs1), row.eq(rd), self.execute.row_b.eq(Mux(d.system, rs1, self.word[20:25]))]
+        with m.If(d.lui | d.auipc | d.jal | (d.jalr & step[0])):
+            m.d.comb += row_a.eq(ZERO)
+        with m.If(self.counting):
+            counters = Cat(step[1], step[0], Const(Row.MCYCLE >> 2, 4))
+            m.d.comb += [row_a.eq(counters), row.eq(counters)]
+        with m.Elif(self.trapping), m.Switch(step):
+            with m.Case(0):
+                m.d.comb += [row_a.eq(ZERO), row.eq(Row.MEPC)]
+            with m.Case(1):
+                m.d.comb += [row_a.eq(ZERO), row.eq(Row.MCAUSE)]
+            with m.Case(2):
+                # The execute stage wrote the address of a failed access.
+                m.d.comb += [row_a.eq(Mux(self.of_access, Row.MTVAL, ZERO)), row.eq(Row.MTVAL)]
+            with m.Case(3):
+                m.d.comb += row_a.eq(Mux(self.booting, ZERO, Row.MTVEC))
+        with m.Elif(d.csr), m.Switch(step):
+            with m.Case(0):
+                m.d.comb += [row_a.eq(ZERO), row.eq(Row.SHADOW)]
+            with m.Case(1):
+                m.d.comb += [row_a.eq(Mux(self.word[12:14] == 1, ZERO, csrs.row)), row.eq(Row.NEXT)]
+            with m.Case(2):
+                m.d.comb += row_a.eq(csrs.row)
+            with m.Case(3):
+                m.d.comb += [row_a.eq(Row.NEXT), row.eq(csrs.row)]
+        with m.Elif(d.mret):
+            m.d.comb += row_a.eq(Row.MEPC)
+        m.d.comb += [self.execute.row_a.eq(row_a), self.execute.operation.row.eq(row)]
+
+    def _operation(self, m: Module):
+        d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
+        funct3 = word[12:15]
+        one, two = plain & (step == 0), plain & (step == 1)
+        computes = plain & (d.op | d.op_imm) & ~d.muldiv
+        change = plain & d.csr & (step == 1)
+        write = plain & d.csr & (step == 3)
+        compares = computes & (funct3[1:] == 1)
+        branches = plain & d.branch & (~self.predicted | step[0])
+        shifts = computes & (funct3[:2] == 1)
+        has_result = d.lui | d.auipc | d.load | d.op | d.op_imm | ((d.jal | d.jalr) & step[0])
+        m.d.comb += [
+            operation.load.eq(plain & d.load),
+            operation.store.eq(plain & d.store),
+            operation.branch.eq(branches),
+            operation.sense.eq(funct3[0] ^ self.predicted),
+            operation.jump.eq(one & (d.jal | self.predicted)),
+            operation.jump_register.eq((one & d.jalr) | (plain & d.mret) | (self.trapping & (step == 3))),
+            operation.shift.eq(shifts),
+            operation.left.eq(shifts & ~funct3[2]),
+            operation.fixed.eq(d.op_imm),
+            operation.muldiv.eq(plain & d.muldiv),
+            operation.compare.eq(compares),
+            operation.unsigned.eq(Mux(d.branch, funct3[1], funct3[0])),
+            operation.arithmetic.eq(word[30] & shifts),
+            operation.funct3.eq(funct3),
+            operation.use_value.eq(~(branches | (plain & d.op & ~shifts) | (change & ~funct3[2]))),
+            operation.invert.eq(
+                compares
+                | (branches & funct3[2])
+                | (computes & d.op & word[30] & (funct3 == 0))
+                | (change & (funct3[:2] == 3))
+            ),
+            operation.carry.eq(operation.invert),
+            operation.chain.eq(self.counting & step[0]),
+            operation.logic.eq((computes & funct3[2] & ~shifts) | (branches & ~funct3[2]) | (change & funct3[1])),
+        ]
+        with m.If(compares):
+            m.d.comb += operation.part.eq(Logic.ZERO)
+        with m.Elif((computes & (funct3 == 0b111)) | (change & (funct3[:2] == 3))):
+            m.d.comb += operation.part.eq(Logic.AND)
+        with m.Elif((computes & (funct3 == 0b110)) | (change & (funct3[:2] == 2))):
+            m.d.comb += operation.part.eq(Logic.OR)
+        m.d.comb += [
+            operation.write.eq(
+                Mux(
+                    plain,
+                    Mux(d.csr, (step != 2) | (word[7:12] != 0), has_result & (word[7:12] != 0)),
+                    self.counting | (step != 3),
+                )
+            ),
+            operation.aligned.eq(write & self.csrs.aligned),
+            operation.set_status.eq(write & self.csrs.is_status),
+            operation.set_enable.eq(write & self.csrs.is_enable),
+            operation.clear_cycles.eq(self._clears(write, 0) | (self.counting & (step == 0))),
+            operation.clear_instructions.eq(self._clears(write, 1) | (self.counting & (step == 2))),
+            operation.last.eq(plain & Mux(d.csr, step == 3, ~self.two_steps | two)),
+        ]
+
+    def _clears(self, write, index: int):
+        """A CSR instruction writes the low half of a counter."""
+        return write & self.csrs.writes & (self.csrs.row == Row.MCYCLE + index)
+
+    def _trace(self, m: Module):
+        execute, trace = self.execute, self.trace
+        pc = Signal(30)
+        begins = self.plain & (self.step == 0)
+        with m.If(execute.issue & begins):
+            m.d.sync += pc.eq(self.fetch.pc)
+        m.d.comb += [
+            trace.retire.eq(execute.retire),
+            trace.trap.eq(execute.trap | (self.valid & begins & execute.idle & self.trap & ~self.due)),
+            trace.pc.eq(Cat(Const(0, 2), Mux(execute.idle, self.fetch.pc, pc))),
+            trace.write.eq(execute.write & ~execute.row[-1]),
+            trace.rd.eq(execute.row),
+            trace.value.eq(execute.result),
+        ]
