@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["ModeName", "NormaliserName", "SimulatorName"]
+__all__ = ["ModeName", "NormaliserName", "PolicyName", "SimulatorName"]
 
 
 class ModeName(StrEnum):
@@ -26,6 +26,17 @@ class NormaliserName(StrEnum):
     def setting(self) -> str:
         """The name in the configuration's ``normalisers``."""
         return {"rms": "rms_head"}.get(self.value, self.value.replace("-", "_"))
+
+
+class PolicyName(StrEnum):
+    """Which row leaves when a region is full."""
+
+    REFUSE = "refuse"
+    STREAMING = "streaming"
+    H2O = "h2o"
+    BUZZ = "buzz"
+    NACL = "nacl"
+    DMS = "dms"
 
 
 class SimulatorName(StrEnum):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .choices import ModeName, NormaliserName, SimulatorName
+from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .errors import UserError
 from .train import train
 
@@ -101,28 +101,44 @@ def simulate(
     normaliser: Annotated[NormaliserName, typer.Option(help="What becomes of contexts.")] = NormaliserName.RMS,
     theta: Annotated[int | None, typer.Option(help="Threshold of all heads. [default: the trace's, or 0]")] = None,
     mask: Annotated[str | None, typer.Option(metavar="1,5", help="Heads that do not run.")] = None,
+    policy: Annotated[PolicyName, typer.Option(help="Which row leaves when a layer is full.")] = PolicyName.REFUSE,
+    budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all tokens]")] = None,
+    sinks: Annotated[int | None, typer.Option(help="First tokens that never leave. [default: the policy's]")] = None,
+    recent: Annotated[int | None, typer.Option(help="Last tokens that do not leave. [default: the policy's]")] = None,
+    stride: Annotated[int | None, typer.Option(help="buzz: tokens of a segment; nacl: of a proxy.")] = None,
+    share: Annotated[int | None, typer.Option(help="nacl: evictions by chance, in 256.")] = None,
+    seed: Annotated[int | None, typer.Option(help="nacl: of the chance.")] = None,
+    normalised: Annotated[bool | None, typer.Option("--normalised", help="h2o: mass per step of life.")] = None,
+    gating: Annotated[
+        str | None,
+        typer.Option(metavar="ACTIVE[:MASS[:PROBE]]", help="Turn heads off below these averages, for PROBE - 1 steps."),
+    ] = None,
+    no_scheduler: Annotated[bool, typer.Option("--no-scheduler", help="Run the bare unit, layer by layer.")] = False,
     min_active: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this count.")] = 0,
     min_mass: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this mass.")] = 0,
     simulator: Annotated[
         SimulatorName, typer.Option(help="Verilator is fast, Icarus sees X.")
     ] = SimulatorName.VERILATOR,
     stalls: Annotated[int | None, typer.Option(metavar="SEED", help="Hold the buses back at random.")] = None,
-    waves: Annotated[Path | None, typer.Option(metavar="FILE.fst", help="Waveforms, of one layer.")] = None,
+    waves: Annotated[Path | None, typer.Option(metavar="FILE.fst", help="Waveforms.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write all numbers.")] = None,
     dump: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write what the unit answered.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw rows read and cycles.")] = None,
 ) -> int:
-    """Run a trace through the unit's Verilog and compare every bit with the integer model.
+    """Run a trace through the system's Verilog, firmware included, and compare every bit with the integer model.
 
-    Each layer starts from an empty store; each token is appended, then attends to all rows so far. The unit is sized to
-    the trace unless a setting says otherwise. Exit code: 0 if all is equal, 1 if anything differs, 2 for wrong use.
+    All layers are one sequence, token by token; each token is appended, then attends to the rows that the policy
+    kept. The system is sized to the trace unless a setting says otherwise. Exit code: 0 if all is equal, 1 if
+    anything differs, 2 for wrong use.
 
     \b
     Examples:
       reluctant simulate trace.npz --layers 1,4 --tokens 96 --report report.json
-      reluctant simulate trace.npz --mode hybrid --min-active 4 --plot rows.png
+      reluctant simulate trace.npz --policy h2o --budget 64 --gating 4
+      reluctant simulate trace.npz --no-scheduler --mode hybrid --min-active 4 --plot rows.png
     """
     from .commands import Outputs, Request, run_trace
+    from .policy_options import PolicyOptions
 
     request = Request(
         trace=trace,
@@ -139,6 +155,18 @@ def simulate(
             "min_active": min_active,
             "min_mass": min_mass,
         },
+        policy=PolicyOptions(
+            policy=policy.value,
+            budget=budget,
+            sinks=sinks,
+            recent=recent,
+            stride=stride,
+            share=share,
+            seed=seed,
+            normalised=normalised,
+            gating=gating,
+        ),
+        scheduler=not no_scheduler,
         simulator=simulator.value,
         stalls=stalls,
         waves=waves,
@@ -200,10 +228,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except RuntimeError as error:
-        kind = type(error).__name__
-        if kind not in ("BuildError", "SimulationError"):
-            raise
-        return _fail(str(error), WRONG_USE if kind == "BuildError" else DIFFERS)
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"BuildError", "FirmwareError"}:
+            return _fail(str(error), WRONG_USE)
+        if names & {"SimulationError", "TransportError", "HostError"}:
+            return _fail(str(error), DIFFERS)
+        raise
 
 
 def _usage(error) -> str:

@@ -1,17 +1,22 @@
 """What a command does, once its options are read."""
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import UserError
+from .policy_options import PolicyOptions
 
 __all__ = ["Outputs", "Request", "run_trace"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A trace to simulate, in the words of the command line; ``choices`` as in :class:`reluctant.steps.Scenario`."""
+    """A trace to simulate, in the words of the command line; ``choices`` as in :class:`reluctant.steps.Scenario`.
+
+    ``scheduler`` False: the bare unit runs, each layer for itself.
+    """
 
     trace: Path
     preset: str = "default"
@@ -21,6 +26,8 @@ class Request:
     tokens: int | None = None
     mask: str | None = None
     choices: dict = field(default_factory=dict)
+    policy: PolicyOptions = field(default_factory=PolicyOptions)
+    scheduler: bool = True
     simulator: str = "verilator"
     stalls: int | None = None
     waves: Path | None = None
@@ -44,73 +51,110 @@ def run_trace(request: Request, outputs: Outputs) -> dict:
     UserError
         If the request cannot be run.
     """
-    from .runs import Simulator, require_packages
+    from .runs import require_packages
 
-    require_packages()
+    require_packages(firmware=request.scheduler)
     choice, trace, scenario, config = _prepare(request)
-    from reluctant.hdl.verilog import to_verilog
-
+    unit = config.unit if request.scheduler else config
+    verilog = None
     if outputs.unit is not None:
         from .generate import generate
 
-        verilog = generate(config, outputs.unit, preset=choice.preset)
-    else:
-        verilog = to_verilog(config)
-    simulator = Simulator(verilog, request.simulator, request.stalls, request.waves)
-    runs = _run(trace, scenario, config, simulator)
+        verilog = generate(unit, outputs.unit, preset=choice.preset)
+    run = _run_system if request.scheduler else _run_layers
+    runs, configuration, whole = run(request, choice, trace, scenario, config, verilog)
     source = {
         "trace": request.trace.name,
         "preset": choice.preset,
         "simulator": request.simulator,
         "stall_seed": request.stalls,
     }
-    return _write(runs, config, scenario, source, outputs)
+    return _write(runs, configuration, scenario, source, whole, outputs)
 
 
 def _prepare(request: Request):
-    """(choice, trace, scenario, sized configuration), all checked."""
+    """(choice, trace, scenario, sized configuration of the system or of the bare unit), all checked."""
     from reluctant.golden.trace import TraceError, load_trace
 
-    from .configuration import choose, fit
+    from .configuration import choose, fit, fit_system
     from .steps import check_build, layer_settings, select
 
-    choice = choose(request.preset, request.config, request.settings)
+    if not request.scheduler and request.policy.given:
+        raise UserError(f"{request.policy.given[0]}: the bare unit has no policy: leave out --no-scheduler")
+    choice = choose(request.preset, request.config, request.settings, system=request.scheduler)
     try:
         trace = load_trace(request.trace)
     except TraceError as error:
         raise UserError(str(error)) from None
-    scenario = select(trace, request.layers, request.tokens, request.mask, **request.choices)
-    if request.waves is not None and len(scenario.layers) > 1:
+    policy = request.policy if request.scheduler else None
+    scenario = select(trace, request.layers, request.tokens, request.mask, policy, **request.choices)
+    if request.waves is not None and len(scenario.layers) > 1 and not request.scheduler:
         raise UserError(f"--waves {request.waves}: waves are of one layer: add --layers {scenario.layers[0]}")
-    config = fit(choice, heads=trace.heads, kv_heads=trace.kv_heads, head_dim=trace.head_dim, tokens=scenario.tokens)
-    check_build(config, scenario)
+    sizes = {"heads": trace.heads, "kv_heads": trace.kv_heads, "head_dim": trace.head_dim}
+    if request.scheduler:
+        config = fit_system(choice, layers=len(scenario.layers), budget=scenario.policy.budget, **sizes)
+    else:
+        config = fit(choice, slots=scenario.tokens, **sizes)
+    check_build(config.unit if request.scheduler else config, scenario)
     for layer in scenario.layers:
         layer_settings(trace, layer, scenario)
     return choice, trace, scenario, config
 
 
-def _run(trace, scenario, config, simulator):
-    """Run under a progress bar on the standard error."""
+def _run_layers(request: Request, _, trace, scenario, config, verilog: str | None):
+    """Each layer through the bare unit: (runs, configuration, numbers of the whole run)."""
+    from reluctant.hdl.verilog import to_verilog
+
+    from . import runs
+
+    simulator = runs.Simulator(verilog or to_verilog(config), request.simulator, request.stalls, request.waves)
+    with _progress(len(scenario.layers), "layers") as start:
+        simulator.compile()
+        done = runs.run_layers(trace, scenario, config, simulator, start())
+    return done, {**config.as_dict(), "hash": f"{config.hash:08x}"}, {}
+
+
+def _run_system(request: Request, choice, trace, scenario, config, _):
+    """All layers through the system: (runs, configuration, numbers of the whole run)."""
+    from . import system_runs
+
+    with _progress(len(scenario.layers) * scenario.tokens, "steps") as start:
+        config, firmware = system_runs.build_firmware(config, memory_given="memory" in choice.system)
+        verilog = system_runs.system_verilog(config, firmware.image)
+        simulator = system_runs.SystemSimulator(verilog, request.simulator, request.stalls, request.waves)
+        simulator.compile()
+        runs, whole = system_runs.run_system(trace, scenario, config, simulator, start())
+    whole["firmware"] |= {"text_bytes": firmware.text_bytes, "stack_bytes": firmware.stack_bytes}
+    unit, scheduler = config.unit, config.as_dict()
+    del scheduler["unit"]
+    scheduler["hash"] = f"{config.hash:08x}"
+    return runs, {**unit.as_dict(), "hash": f"{unit.hash:08x}", "scheduler": scheduler}, whole
+
+
+@contextmanager
+def _progress(total: int, what: str):
+    """A progress bar on the standard error: gives a function that ends the compiling and gives one that advances."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from .runs import run_layers
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("compiling the unit (once)", total=len(scenario.layers))
-        simulator.compile()
-        progress.update(task, description="layers")
-        return run_layers(trace, scenario, config, simulator, lambda: progress.advance(task))
+        task = progress.add_task("compiling (once)", total=total)
+
+        def start():
+            progress.update(task, description=what)
+            return lambda: progress.advance(task)
+
+        yield start
 
 
-def _write(runs, config, scenario, source: dict, outputs: Outputs) -> dict:
+def _write(runs, configuration: dict, scenario, source: dict, whole: dict, outputs: Outputs) -> dict:
     from .report import build_report, write_report
     from .runs import write_dump
     from .tables import print_report
 
-    report = build_report([run.report for run in runs], config, scenario, source)
+    report = build_report([run.report for run in runs], configuration, scenario, source, whole)
     print_report(report)
     if outputs.report is not None:
         write_report(report, outputs.report)

@@ -1,10 +1,21 @@
 """The unit's answers against the integer model's, bit for bit."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Comparison", "LayerData", "compare", "expected", "expected_counters", "observed"]
+__all__ = [
+    "Comparison",
+    "LayerData",
+    "ModelLayer",
+    "compare",
+    "compare_counters",
+    "compare_placement",
+    "expected",
+    "expected_counters",
+    "observed",
+]
 
 FIELDS = ("masked", "null", "softmax", "fallback", "exponent", "active", "mass", "weight_sum", "context", "output")
 EXAMPLES = 5
@@ -14,14 +25,23 @@ LayerData = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class ModelLayer:
+    """What the integer model says of a layer: fields, rows attended (tokens,), value rows read (heads, tokens)."""
+
+    data: LayerData
+    rows: np.ndarray
+    value_rows: np.ndarray
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """How many of the (head, token) results differ in any field, plus one for each counter and error bit.
+    """How much differs, and the first few differences in words."""
 
-    ``examples`` describes the first few in words.
-    """
+    mismatches: int = 0
+    examples: tuple[str, ...] = ()
 
-    mismatches: int
-    examples: tuple[str, ...]
+    def __add__(self, other: "Comparison") -> "Comparison":
+        return Comparison(self.mismatches + other.mismatches, self.examples + other.examples)
 
 
 def observed(steps) -> LayerData:
@@ -30,32 +50,35 @@ def observed(steps) -> LayerData:
     return {name: np.stack([getattr(step, name) for step in steps], axis=1) for name in names}
 
 
-def expected(result) -> LayerData:
-    """Fields of the integer model's result of a layer."""
-    return {name: getattr(result, name).numpy() for name in FIELDS if getattr(result, name) is not None}
+def expected(result) -> ModelLayer:
+    """The integer model's result of a layer."""
+    data = {name: getattr(result, name).numpy() for name in FIELDS if getattr(result, name) is not None}
+    return ModelLayer(data, result.rows.numpy().astype(np.int64), result.value_rows.numpy())
 
 
-def expected_counters(golden: LayerData, value_rows: np.ndarray, beats: int, counter_bits: int) -> dict[str, int]:
-    """What the performance counters must be at the end, from the integer model; those that tell work, not time."""
-    tokens = golden["masked"].shape[1]
-    keys = int((~golden["masked"] * np.arange(1, tokens + 1)).sum())
-    values = int(value_rows.sum())
-    counters = {
-        "KEY_BEATS": keys * beats,
-        "VALUE_BEATS": values * beats,
-        "KEY_ROWS": keys,
-        "VALUE_ROWS": values,
-        "MASKED_HEADS": int(golden["masked"].sum()),
-        "NULL_HEADS": int(golden["null"].sum()),
-        "FALLBACKS": int(golden["fallback"].sum()),
-        "SOFTMAX_HEADS": int(golden["softmax"].sum()),
-        "JOBS": tokens,
-    }
+def expected_counters(layers: Iterable[ModelLayer], beats: int, counter_bits: int) -> dict[str, int]:
+    """What the performance counters must be at the end of these layers; those that tell work, not time."""
+    counters: dict[str, int] = {}
+    for layer in layers:
+        data = layer.data
+        keys, values = int((~data["masked"] * layer.rows).sum()), int(layer.value_rows.sum())
+        part = {
+            "KEY_BEATS": keys * beats,
+            "VALUE_BEATS": values * beats,
+            "KEY_ROWS": keys,
+            "VALUE_ROWS": values,
+            "MASKED_HEADS": int(data["masked"].sum()),
+            "NULL_HEADS": int(data["null"].sum()),
+            "FALLBACKS": int(data["fallback"].sum()),
+            "SOFTMAX_HEADS": int(data["softmax"].sum()),
+            "JOBS": len(layer.rows),
+        }
+        counters = {name: counters.get(name, 0) + value for name, value in part.items()}
     return {name: value % (1 << counter_bits) for name, value in counters.items()}
 
 
-def compare(unit: LayerData, golden: LayerData, counters: dict, wanted: dict, errors=()) -> Comparison:
-    """Compare every field of every head and token, the counters in ``wanted``, and the unit's error bits."""
+def compare(unit: LayerData, golden: LayerData) -> Comparison:
+    """Every field of every head and token; a (head, token) that differs in any field counts once."""
     if unit.keys() != golden.keys():
         raise ValueError(f"the unit gave {sorted(unit)}: the model has {sorted(golden)}")
     differs, examples = np.zeros(golden["masked"].shape, bool), []
@@ -65,12 +88,31 @@ def compare(unit: LayerData, golden: LayerData, counters: dict, wanted: dict, er
         differs |= where
         if where.any() and len(examples) < EXAMPLES:
             examples.append(_example(name, unit[name], reference, wrong))
-    for name, value in wanted.items():
-        if counters[name] != value:
-            examples.append(f"counter {name} is {counters[name]}: the model has {value}")
+    return Comparison(int(differs.sum()), tuple(examples))
+
+
+def compare_counters(counters: dict[str, int], wanted: dict[str, int], errors: Iterable[str] = ()) -> Comparison:
+    """The counters in ``wanted``, and error bits, none of which must be set."""
+    examples = [
+        f"counter {name} is {counters[name]}: the model has {value}"
+        for name, value in wanted.items()
+        if counters[name] != value
+    ]
     examples += [f"error bit {name} is set" for name in errors]
-    extra = sum(counters[name] != value for name, value in wanted.items()) + len(errors)
-    return Comparison(int(differs.sum()) + extra, tuple(examples))
+    return Comparison(len(examples), tuple(examples))
+
+
+def compare_placement(unit: dict[str, np.ndarray], golden: dict[str, np.ndarray]) -> Comparison:
+    """Where tokens went: arrays (tokens, ...) by name; each token that differs counts once a name."""
+    total = Comparison()
+    for name, reference in golden.items():
+        wrong = unit[name] != reference
+        tokens = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+        if len(tokens):
+            token = int(tokens[0])
+            values = f"{unit[name][token].tolist()}: the model has {reference[token].tolist()}"
+            total += Comparison(len(tokens), (f"{name} at token {token} is {values}",))
+    return total
 
 
 def _example(name: str, unit: np.ndarray, golden: np.ndarray, wrong: np.ndarray) -> str:

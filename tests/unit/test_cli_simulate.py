@@ -1,4 +1,4 @@
-"""``reluctant simulate`` and ``demo``, with the integer model in the unit's place."""
+"""``reluctant simulate --no-scheduler``, with the integer model in the unit's place."""
 
 import json
 
@@ -40,7 +40,7 @@ def _unit(monkeypatch):
 
 
 def _simulate(trace, *options):
-    return main(["simulate", str(trace), *map(str, options)])
+    return main(["simulate", str(trace), "--no-scheduler", *map(str, options)])
 
 
 def test_report_counts_what_the_trace_asks_for(trace, unit, tmp_path, capsys):
@@ -166,6 +166,9 @@ def test_outputs_are_reproducible(trace, unit, tmp_path):
         (["--waves", "w.fst"], "--waves w.fst: waves are of one layer: add --layers 0"),
         (["--theta", "9999999"], "layer 0: theta of head 0 is 9999999"),
         (["--mode", "gelu"], "'gelu' is not one of"),
+        (["--policy", "h2o"], "--policy: the bare unit has no policy: leave out --no-scheduler"),
+        (["--gating", "3"], "--gating: the bare unit has no policy: leave out --no-scheduler"),
+        (["--set", "sequences=2"], "--set sequences=2: sequences is no setting: lanes, "),
     ],
 )
 def test_wrong_use_is_one_line(trace, unit, capsys, options, message):
@@ -194,19 +197,6 @@ def test_failures_of_the_simulation(trace, unit, capsys, name, code):
     unit.run = fail
     assert _simulate(trace) == code
     assert capsys.readouterr().err.endswith("error: the tool said no\n")
-
-
-def test_demo_writes_everything(trace, unit, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("reluctant.cli.DEMO_TRACE", trace)
-    monkeypatch.setattr("reluctant.generate.to_verilog", lambda config, name: f"// {config.hash:08x}\n")
-    out = tmp_path / "demo"
-    for _ in range(2):
-        assert main(["demo", "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["answers.npz", "report.json", "rows.png", "unit"]
-    description = json.loads((out / "unit" / "config.json").read_text())
-    report = json.loads((out / "report.json").read_text())
-    assert description["hash"] == report["configuration"]["hash"]
-    assert str(out / "rows.png") in capsys.readouterr().out
 
 
 def test_energy_follows_the_table():
