@@ -27,8 +27,6 @@ from .stack import StackError, stack_bound
 __all__ = ["Firmware", "FirmwareError", "build", "cache_folder", "write_headers"]
 
 FOLDER = Path(__file__).parent
-TEXT_LIMIT = 8192
-"""Bytes of code and constants that may not be exceeded."""
 STACK_BYTES = 320
 """Space of the stack."""
 ROOTS = ("start", "trap")
@@ -44,6 +42,7 @@ OPTIONS = (
     "-nostdlib",
     "-Wl,--entry=start",
     "-flto",
+    "-mrelax",
     "-I",
     ".",
     "-fno-jump-tables",
@@ -180,7 +179,7 @@ def _compile(work: Path, options: list[str], memory: int) -> tuple[Path, dict]:
 def _measure(elf: bytes, image: bytes, memory: int) -> Firmware:
     """Sizes of a linked image, checked."""
     sizes = section_sizes(elf)
-    text, data = sizes[".text"] + sizes.get(".rodata", 0), sizes[".bss"]
+    text, data = sizes[".text"] + sizes.get(".rodata", 0), sizes.get(".bss", 0)
     if sizes.get(".data"):
         raise FirmwareError(f"{sizes['.data']} bytes of variables have initial values: a warm start would not set them")
     try:
@@ -189,8 +188,6 @@ def _measure(elf: bytes, image: bytes, memory: int) -> Firmware:
         raise FirmwareError(f"the stack has no bound: {error}") from error
     if stack > STACK_BYTES:
         raise FirmwareError(f"the stack can take {stack} bytes: {STACK_BYTES} are reserved")
-    if len(image) > TEXT_LIMIT:
-        raise FirmwareError(f"code and constants are {len(image):,} bytes: up to {TEXT_LIMIT:,} are allowed")
     need = -(-len(image) // 16) * 16 + data + 16 + STACK_BYTES
     if need > memory:
         raise FirmwareError(

@@ -248,6 +248,8 @@ bool take_next_command(void)
     uint32_t words = (waits & SCHEDULER_MASK(COMMAND_STATUS, WORDS)) >> SCHEDULER_PLACE(COMMAND_STATUS, WORDS);
     uint32_t head = command_word(0);
     struct work *work = &state.work;
+    work->head = head;
+    work->taken = false;
     work->operation = (uint8_t)head;
     work->sequence = (uint8_t)(head >> 8);
     work->layer = (uint8_t)(head >> 16);

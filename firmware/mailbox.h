@@ -4,6 +4,7 @@
 
 #include "io.h"
 #include "messages.h"
+#include "state.h"
 
 #define STEP_REPLY_WORDS (5u + (KV_HEADS + 1u) / 2u)
 
@@ -12,9 +13,11 @@ static inline uint32_t command_word(uint32_t i)
     return scheduler(COMMAND(i));
 }
 
+/* Drops the command under work from the mailbox. */
 static inline void take_command(void)
 {
     scheduler(COMMAND_TAKE) = 1;
+    state.work.taken = true;
 }
 
 static inline void reply_word(uint32_t i, uint32_t value)

@@ -63,6 +63,7 @@ void region_copy(const struct policy *policy, struct region *to, const struct re
     to->segments.size = from->segments.size;
     to->segments.start = from->segments.start;
     to->segments.current = from->segments.current;
+#pragma clang loop unroll_count(4)
     for (uint32_t i = 0; i < SEGMENTS / 2; i++)
         to->segments.words[i] = from->segments.words[i];
 }
@@ -115,14 +116,15 @@ static void count_row(struct segments *segments, uint32_t p)
 /* The victim is in the fullest segment, the oldest of equals. */
 static void plan_buzz(const struct policy *policy, struct segments *segments, uint32_t t, struct plan *plan)
 {
-    uint32_t fullest = 0, first = policy->sinks;
-    for (uint32_t k = 0, position = policy->sinks; k <= segments->current; k++, position += segments->size) {
-        if (segments->counts[k] > segments->counts[fullest]) {
-            fullest = k;
-            first = position;
+    uint16_t *fullest = segments->counts, *last = fullest + segments->current;
+    uint32_t first = policy->sinks, most = *fullest;
+    for (uint16_t *count = fullest; count != last;)
+        if (*++count > most) {
+            most = *count;
+            fullest = count;
         }
-    }
-    segments->counts[fullest]--;
+    *fullest = (uint16_t)(most - 1);
+    first += segments->size * (uint32_t)(fullest - segments->counts);
     uint32_t end = first + segments->size;
     plan->low = first;
     if (t > end && t - end > plan->recent)

@@ -86,11 +86,20 @@ static void damage_work(void)
         damage(work->sequence);
 }
 
+/* The command under work is out of the mailbox. It still is in there if the oldest has its word 0: tags differ. */
+static void finish_taking(void)
+{
+    bool waits = scheduler(COMMAND_STATUS) & SCHEDULER_MASK(COMMAND_STATUS, COUNT);
+    if (!state.work.taken && waits && command_word(0) == state.work.head)
+        take_command();
+}
+
 /* The command under work is answered; a STEP when its packets are dropped and its jobs have ended. */
 static void end_work(uint32_t status)
 {
     struct work *work = &state.work;
     damage_work();
+    finish_taking();
     if (work->operation == OP_STEP) {
         for (uint32_t job = state.retired; job != state.started; job++)
             if (flight_of(job)->serial == work->serial)
@@ -99,7 +108,6 @@ static void end_work(uint32_t status)
         return;
     }
     send_reply(work->operation, STATUS_FAULT, 0, work->tag, 1);
-    take_command();
     work->active = false;
 }
 

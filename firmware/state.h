@@ -40,8 +40,10 @@ struct flight {
 /* The command under work: a STEP whose jobs are not all started, or another command. */
 struct work {
     bool active, attend;
+    bool taken;    /* Out of the mailbox. */
     uint8_t operation, sequence, layer, tag, serial;
     uint8_t status, detail; /* Status above 0: the rest of the packets is dropped, then it is answered. */
+    uint32_t head;          /* Word 0. */
     uint32_t flags, left;   /* Flags and number of the tokens not yet started. */
 };
 

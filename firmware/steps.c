@@ -163,7 +163,7 @@ static uint32_t slot_of(const struct flight *flight, uint32_t job, uint32_t kv_h
 {
     if (!flight->evict)
         return flight->rows - 1;
-    return unit(JOB_SLOTS(job & (FLIGHTS - 1), kv_head)) & UNIT_MASK(JOB_SLOTS, SLOT);
+    return unit(JOB_SLOTS(job & (FLIGHTS - 1), kv_head)) & UNIT_MASK(JOB_SLOTSXX, SLOT);
 }
 
 static void answer_done(const struct flight *flight, uint32_t job, const struct outcome *outcome)
@@ -202,12 +202,17 @@ static void forget_lateness(void)
         state.flights[i].late = false;
 }
 
+static bool was_dropped(uint32_t bits)
+{
+    return (bits & (UNIT_MASK(JOB_STATE, SHORT0) | UNIT_MASK(JOB_STATE, LONG0))) != 0;
+}
+
 /* Status of a job that ended with the given bits of JOB_STATE. */
 static uint32_t judge(const struct flight *flight, uint32_t job, uint32_t bits)
 {
     if (flight->spoilt)
         return STATUS_DAMAGED;
-    if (bits & (UNIT_MASK(JOB_STATE, SHORT0) | UNIT_MASK(JOB_STATE, LONG0))) {
+    if (was_dropped(bits)) {
         bool late = flight->late && (bits & UNIT_MASK(JOB_STATE, SHORT0));
         if (late)
             forget_lateness();
@@ -229,10 +234,18 @@ static void observe_heads(const struct flight *flight, uint32_t job)
     gate_rest(gate);
     for (uint32_t head = 0, ran = flight->ran; ran; head++, ran >>= 1) {
         if (ran & 1) {
-            uint32_t active = unit(JOB_HEADS_SUMMARY(tag, head)) & UNIT_MASK(JOB_HEADS__SUMMARY, ACTIVE);
+            uint32_t active = unit(JOB_HEADS_SUMMARY(tag, head)) & UNIT_MASK(JOB_HEADSXX__SUMMARY, ACTIVE);
             gate_observe(gating, gate, head, active, unit(JOB_HEADS_MASS(tag, head)));
         }
     }
+}
+
+/* No more jobs of a STEP are started. */
+static void fail_work(uint8_t serial, uint8_t status)
+{
+    struct work *work = &state.work;
+    if (work->active && work->serial == serial && work->status == STATUS_OK)
+        work->status = status;
 }
 
 static void end_job(const struct flight *flight, uint32_t job, uint32_t bits)
@@ -243,14 +256,14 @@ static void end_job(const struct flight *flight, uint32_t job, uint32_t bits)
         observe_heads(flight, job);
     if (status != STATUS_OK && outcome->status == STATUS_OK)
         outcome->status = (uint8_t)status;
-    if (outcome->status == STATUS_OK) {
+    if (!was_dropped(bits)) {
         outcome->rows = flight->rows;
         outcome->position = flight->position;
         outcome->off = flight->off;
-        outcome->done++;
-    } else if (state.work.active && state.work.serial == flight->serial && state.work.status == STATUS_OK) {
-        state.work.status = outcome->status;
+        outcome->done++; /* Whatever its status: the host gets a result for it, if it attends. */
     }
+    if (outcome->status != STATUS_OK)
+        fail_work(flight->serial, outcome->status);
     if (!flight->last)
         return;
     if (outcome->status == STATUS_OK)

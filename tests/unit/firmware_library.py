@@ -5,7 +5,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from reluctant.firmware.build import FOLDER, write_headers
 from reluctant.hdl.config import UnitConfig
@@ -82,15 +82,19 @@ class Sequences(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL:
     """The compiled parts."""
-    folder = Path(mkdtemp(prefix="firmware-library-"))
+    with TemporaryDirectory(prefix="firmware-library-") as name:
+        result = _compile(Path(name))
+    for function in ("policy_check", "gating_check", "sequences_place"):
+        getattr(result, function).restype = WORD
+    result.sequences_sound.restype = ctypes.c_bool
+    return result
+
+
+def _compile(folder: Path) -> ctypes.CDLL:
     write_headers(CONFIG, folder, "1")
     sources = [str(FOLDER / f"{name}.c") for name in ("policies", "gating", "sequences")]
     options = ["-shared", "-fPIC", "-O1", "-std=c11", "-Wall", "-Wextra", "-Werror"]
     options += ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
     command = [sys.executable, "-m", "ziglang", "cc", *options, "-I", str(folder), *sources, "-o", "library.so"]
     subprocess.run(command, cwd=folder, check=True)
-    result = ctypes.CDLL(str(folder / "library.so"))
-    for name in ("policy_check", "gating_check", "sequences_place"):
-        getattr(result, name).restype = WORD
-    result.sequences_sound.restype = ctypes.c_bool
-    return result
+    return ctypes.CDLL(str(folder / "library.so"))

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reluctant.golden.gating import GatingSettings, HeadGate
-from tests.unit.firmware_library import CONFIG, Gate, GatingWords, library
+
+from .firmware_library import CONFIG, Gate, GatingWords, library
 
 HEADS = CONFIG.unit.heads
 ACTIVE = st.one_of(st.integers(0, 20), st.sampled_from([65535, 65536]))

@@ -11,7 +11,8 @@ from reluctant.golden.eviction import Evictor
 from reluctant.golden.eviction import Region as GoldenRegion
 from reluctant.golden.formats import Metric, rate
 from reluctant.golden.policies import Policy, PolicySettings
-from tests.unit.firmware_library import Plan, PolicyWords, Region, library
+
+from .firmware_library import Plan, PolicyWords, Region, library
 
 KV_HEADS = 2
 MASS_BITS = 24

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.unit.firmware_library import CONFIG, Sequences, library
+from .firmware_library import CONFIG, Sequences, library
 
 SLOTS, SEQUENCES = CONFIG.unit.slots, CONFIG.sequences
 NO_PLACE = 2**32 - 1
