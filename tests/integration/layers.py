@@ -324,7 +324,7 @@ class Scenario:
         for number, (step, wanted) in enumerate(zip(results.steps, self._answers, strict=True)):
             assert (step is None) == (wanted is None)
             if wanted is not None:
-                found = compare(observed([step]), wanted, {}, {})
+                found = compare(observed([step]), wanted)
                 problems += [f"step {number}, {program.steps[number].job}: {text}" for text in found.examples]
         problems += self._counter_problems(results.counters)
         assert not problems, "\n".join(problems[:10])
@@ -345,7 +345,7 @@ class Scenario:
 
     def _fields(self, job: Job, result: AttentionResult) -> dict[str, np.ndarray]:
         """The model's result as the unit answers it: rows of the job's length, and only what the job sends."""
-        fields = expected(result)
+        fields = expected(result).data
         sent = {"context": job.sends_context, "output": job.sends_output}
         return {
             name: fields[name][:, :, : job.head_dim] if name in sent else fields[name]
