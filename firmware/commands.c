@@ -13,15 +13,20 @@ static const uint8_t LENGTHS[OP_COUNT] = {
 
 /* Sequences ------------------------------------------------------------------------------------------------------ */
 
+static uint32_t number_of_work(void)
+{
+    return sequence_of(state.work.head);
+}
+
 static struct sequence *sequence_of_work(void)
 {
-    return &state.sequences.all[state.work.sequence];
+    return &state.sequences.all[number_of_work()];
 }
 
 /* Status of a command to an open sequence. */
 static uint32_t check_sequence(void)
 {
-    if (state.work.sequence >= SEQUENCES)
+    if (number_of_work() >= SEQUENCES)
         return STATUS_BAD_SEQUENCE;
     return sequence_of_work()->open ? STATUS_OK : STATUS_CLOSED;
 }
@@ -30,20 +35,20 @@ static uint32_t check_sequence(void)
 static uint32_t check_place(void)
 {
     uint32_t status = check_sequence();
-    if (status == STATUS_OK && state.work.layer >= sequence_of_work()->layers)
+    if (status == STATUS_OK && layer_of(state.work.head) >= sequence_of_work()->layers)
         return STATUS_BAD_LAYER;
     return status;
 }
 
 static struct place *place_of_work(void)
 {
-    return &state.places[state.work.sequence][state.work.layer];
+    return state.found[number_of_work()][layer_of(state.work.head)];
 }
 
 static void forget_rows(struct sequence *sequence)
 {
-    struct place *place = state.places[state.work.sequence];
-    for (uint32_t layer = 0; layer < sequence->layers; layer++, place++) {
+    for (uint32_t layer = 0; layer < sequence->layers; layer++) {
+        struct place *place = state.found[number_of_work()][layer];
         region_reset(&sequence->policy, &place->region, sequence->seed, layer);
         gate_reset(&place->gate);
     }
@@ -92,7 +97,7 @@ static uint32_t read_settings(struct sequence *sequence)
 
 static uint32_t open_sequence(void)
 {
-    if (state.work.sequence >= SEQUENCES)
+    if (number_of_work() >= SEQUENCES)
         return refuse(STATUS_BAD_SEQUENCE, 0);
     struct sequence *sequence = sequence_of_work();
     if (sequence->open)
@@ -106,9 +111,9 @@ static uint32_t open_sequence(void)
         return refuse(STATUS_NO_SPACE, 2);
     uint32_t base = sequence->first;
     for (uint32_t layer = 0; layer < sequence->layers; layer++, base += sequence->policy.budget)
-        state.places[state.work.sequence][layer].base = base;
+        state.found[number_of_work()][layer]->base = base;
     forget_rows(sequence);
-    sequences_insert(&state.sequences, state.work.sequence);
+    sequences_insert(&state.sequences, number_of_work());
     reply_word(1, sequence->first);
     return answer(1);
 }
@@ -118,7 +123,7 @@ static uint32_t close_sequence(void)
     uint32_t status = check_sequence();
     if (status != STATUS_OK)
         return refuse(status, 0);
-    sequences_remove(&state.sequences, state.work.sequence);
+    sequences_remove(&state.sequences, number_of_work());
     return answer(0);
 }
 
@@ -169,7 +174,7 @@ static uint32_t tell_slots(void)
 /* Every command but STEP; nothing is in flight. Returns `answer` or `refuse`. */
 static uint32_t do_command(uint32_t words)
 {
-    uint32_t operation = state.work.operation;
+    uint32_t operation = operation_of(state.work.head);
     if (operation >= OP_COUNT)
         return refuse(STATUS_BAD_OPERATION, 0);
     if (LENGTHS[operation] != 0 && LENGTHS[operation] != words)
@@ -217,8 +222,12 @@ static void begin_step(struct work *work, uint32_t words)
             detail = 3;
         }
     }
-    work->status = (uint8_t)status;
-    work->detail = (uint8_t)detail;
+    if (status == STATUS_OK) {
+        work->sequence = sequence_of_work();
+        work->place = place_of_work();
+    }
+    work->status = status;
+    work->detail = detail;
     work->serial = ++state.serial;
     state.owed++;
     work->active = true;
@@ -247,22 +256,19 @@ bool take_next_command(void)
         return false;
     uint32_t words = (waits & SCHEDULER_MASK(COMMAND_STATUS, WORDS)) >> SCHEDULER_PLACE(COMMAND_STATUS, WORDS);
     uint32_t head = command_word(0);
+    bool is_step = operation_of(head) == OP_STEP;
     struct work *work = &state.work;
+    if (!is_step && in_flight() != 0)
+        return false;
     work->head = head;
     work->taken = false;
-    work->operation = (uint8_t)head;
-    work->sequence = (uint8_t)(head >> 8);
-    work->layer = (uint8_t)(head >> 16);
-    work->tag = (uint8_t)(head >> 24);
-    if (work->operation != OP_STEP && in_flight() != 0)
-        return false;
-    if (work->operation == OP_STEP) {
+    if (is_step) {
         begin_step(work, words);
         return true;
     }
     work->active = true;
     uint32_t result = do_command(words);
-    send_reply(work->operation, result >> 8 & 255u, result >> 16, work->tag, 1 + (result & 255u));
+    send_reply(head, result & ~255u, 1 + (result & 255u));
     take_command();
     work->active = false;
     return true;

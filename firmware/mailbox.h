@@ -25,10 +25,13 @@ static inline void reply_word(uint32_t i, uint32_t value)
     scheduler(REPLY(i)) = value;
 }
 
-/* Sends words 0 ... words - 1; those behind word 0 are written. */
-static inline void send_reply(uint32_t operation, uint32_t status, uint32_t detail, uint32_t tag, uint32_t words)
+/* Status and detail in their places in word 0 of a reply. */
+#define VERDICT(status, detail) ((status) << 8 | (detail) << 16)
+
+/* Sends words 0 ... words - 1; those behind word 0 are written. `head` is that of the command. */
+static inline void send_reply(uint32_t head, uint32_t verdict, uint32_t words)
 {
-    reply_word(0, operation | status << 8 | detail << 16 | tag << 24);
+    reply_word(0, (head & 0xFF0000FFu) | verdict);
     scheduler(REPLY_SEND) = words;
 }
 

@@ -2,6 +2,9 @@
 
 #define RANDOM_FOR_ZERO 0x9E3779B9u
 
+_Static_assert(METRIC_RATE == METRIC_MASS + 1, "H2O's normalised metric follows the other");
+_Static_assert(POLICY_BUZZ == 3 && POLICY_COUNT == 6, "BUZZ and those behind it plan by history");
+
 static bool uses_stride(const struct policy *policy)
 {
     return policy->kind == POLICY_BUZZ || policy->kind == POLICY_NACL;
@@ -53,33 +56,34 @@ void region_reset(const struct policy *policy, struct region *region, uint32_t s
     }
 }
 
-void region_copy(const struct policy *policy, struct region *to, const struct region *from)
+void segments_copy(struct segments *to, const struct segments *from)
 {
-    to->n = from->n;
-    to->position = from->position;
-    to->random = from->random;
-    if (policy->kind != POLICY_BUZZ)
-        return; /* A flag of DMS is written again by the step that takes the failed one's place. */
-    to->segments.size = from->segments.size;
-    to->segments.start = from->segments.start;
-    to->segments.current = from->segments.current;
+    to->size = from->size;
+    to->start = from->start;
+    to->current = from->current;
 #pragma clang loop unroll_count(4)
     for (uint32_t i = 0; i < SEGMENTS / 2; i++)
-        to->segments.words[i] = from->segments.words[i];
+        to->words[i] = from->words[i];
 }
 
-/* floor(a * b / 2**16) for a below 2**16 and b below 2**31, without a multiplier: the bits that are shifted out are
-   those of the product that are not asked for. */
-static uint32_t fraction_of(uint32_t a, uint32_t b)
+/* a * b for both below 2**16, without a multiplier and without long shifts. */
+static uint32_t product(uint32_t a, uint32_t b)
 {
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < 16; i++) {
-        if (a & 1)
+    uint32_t sum = 0, bits = a << 16;
+    for (uint32_t i = 16; i != 0; i--) {
+        sum += sum;
+        if (bits >> 31)
             sum += b;
-        sum >>= 1;
-        a >>= 1;
+        bits += bits;
     }
     return sum;
+}
+
+/* floor(a * b / 2**16) for a below 2**16. */
+static uint32_t fraction_of(uint32_t a, uint32_t b)
+{
+    uint32_t fraction = product(a, b & 0xFFFFu) >> 16;
+    return b >> 16 ? fraction + product(a, b >> 16) : fraction;
 }
 
 static uint32_t draw(struct region *region)
@@ -150,32 +154,44 @@ static bool note_flag(struct region *region, uint32_t t, bool flag, uint32_t p)
     return (region->flags[(p & (FLAGS - 1)) >> 5] >> (p & 31)) & 1;
 }
 
-void plan_step(const struct policy *policy, struct region *region, bool flag, struct plan *plan)
+/* The policies that look at more than the numbers. `full`: no slot is free. */
+static void plan_by_history(const struct policy *policy, struct region *region, bool flag, bool full, struct plan *plan)
 {
     uint32_t kind = policy->kind, t = region->position, p = t - policy->recent - 1;
-    bool left = t > policy->recent && p >= policy->sinks;
+    bool left = t > policy->recent && p >= policy->sinks; /* `p` has just left the recent window. */
+    if (kind == POLICY_BUZZ) {
+        if (left)
+            count_row(&region->segments, p);
+        if (full)
+            plan_buzz(policy, &region->segments, t, plan);
+    } else if (kind == POLICY_NACL) {
+        plan->silent = (t & (policy->stride - 1)) != policy->stride - 1;
+        if (full)
+            plan_nacl(policy, region, t, plan);
+    } else if (note_flag(region, t, flag, p) && left) {
+        plan->evict = true;
+        plan->low = p;
+    }
+}
+
+void plan_step(const struct policy *policy, struct region *region, bool flag, struct plan *plan)
+{
     bool full = region->n == policy->budget;
-    plan->refuse = full && kind == POLICY_REFUSE;
-    plan->silent = kind == POLICY_NACL && (t & (policy->stride - 1)) != policy->stride - 1;
+    plan->refuse = false;
+    plan->silent = false;
     plan->evict = full;
     plan->low = policy->sinks;
     plan->recent = policy->recent;
     plan->metric = METRIC_POSITION;
-    if (plan->refuse)
-        return;
-    if (kind == POLICY_BUZZ && left)
-        count_row(&region->segments, p);
-    if (kind == POLICY_DMS && note_flag(region, t, flag, p) && left) {
-        plan->evict = true;
-        plan->low = p;
-    }
-    if (full) {
-        if (kind == POLICY_H2O)
-            plan->metric = policy->normalised ? METRIC_RATE : METRIC_MASS;
-        else if (kind == POLICY_BUZZ)
-            plan_buzz(policy, &region->segments, t, plan);
-        else if (kind == POLICY_NACL)
-            plan_nacl(policy, region, t, plan);
+    if (policy->kind >= POLICY_BUZZ) {
+        plan_by_history(policy, region, flag, full, plan);
+    } else if (full) {
+        if (policy->kind == POLICY_H2O) {
+            plan->metric = METRIC_MASS + policy->normalised;
+        } else if (policy->kind == POLICY_REFUSE) {
+            plan->refuse = true;
+            return;
+        }
     }
     if (!plan->evict)
         region->n++;

@@ -52,7 +52,17 @@ void region_reset(const struct policy *policy, struct region *region, uint32_t s
    leave early. Positions must stay below 2**31. */
 void plan_step(const struct policy *policy, struct region *region, bool flag, struct plan *plan);
 
-/* Copies all that plan_step cannot do again. */
-void region_copy(const struct policy *policy, struct region *to, const struct region *from);
+void segments_copy(struct segments *to, const struct segments *from);
+
+/* Copies all that plan_step cannot do again. A flag of DMS is written again by the step that takes a failed one's
+   place. */
+static inline void region_copy(const struct policy *policy, struct region *to, const struct region *from)
+{
+    to->n = from->n;
+    to->position = from->position;
+    to->random = from->random;
+    if (policy->kind == POLICY_BUZZ)
+        segments_copy(&to->segments, &from->segments);
+}
 
 #endif

@@ -29,25 +29,41 @@ static void start_cold(void)
     scheduler(GATE_TIMEOUT) = 0;
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         state.layers[layer].head_dim = HEAD_DIM;
+    for (uint32_t i = 0; i < FLIGHTS; i++) {
+        state.flights[i].next = &state.flights[(i + 1) & (FLIGHTS - 1)];
+        state.flights[i].shift = 8 * i;
+    }
+    struct place *place = &state.places[0][0];
+    for (uint32_t sequence = 0; sequence < SEQUENCES; sequence++)
+        for (uint32_t layer = 0; layer < LAYERS; layer++)
+            state.found[sequence][layer] = place++;
     state.started = unit(JOBS_STARTED);
     state.retired = state.started;
+    state.newest = flight_of(state.started);
+    state.oldest = state.newest;
     state.identity = FIRMWARE_ID;
 }
 
-/* Sequence and layer are open, and `place` is theirs. */
-static bool flight_sound(const struct flight *flight)
+/* The sequence and the layer that word 0 names are open, and the pointers are theirs. */
+static bool names_sound(uint32_t head, const struct sequence *sequence, const struct place *place)
 {
-    if (flight->sequence >= SEQUENCES || flight->layer >= LAYERS)
+    uint32_t number = sequence_of(head), layer = layer_of(head);
+    if (number >= SEQUENCES || layer >= LAYERS)
         return false;
-    return flight->place == &state.places[flight->sequence][flight->layer] &&
-           state.sequences.all[flight->sequence].open;
+    return sequence == &state.sequences.all[number] && place == state.found[number][layer] && sequence->open;
+}
+
+/* The entry of a job, which is to have tag `i`. */
+static bool flight_sound(const struct flight *flight, uint32_t i)
+{
+    return flight->next == &state.flights[(i + 1) & (FLIGHTS - 1)] && flight->shift == 8 * i;
 }
 
 /* The STEP under work has jobs to start. */
 static bool starting(void)
 {
     const struct work *work = &state.work;
-    return work->active && work->operation == OP_STEP && work->left != 0;
+    return work->active && operation_of(work->head) == OP_STEP && work->left != 0;
 }
 
 /* What was kept can be worked with. A START that was not counted is that of a STEP under work. */
@@ -59,7 +75,10 @@ static bool state_sound(void)
     if (in_flight() > FLIGHTS || started - state.retired > FLIGHTS || !sequences_sound(&state.sequences))
         return false;
     for (uint32_t job = state.retired; job != started; job++)
-        if (!flight_sound(flight_of(job)))
+        if (!names_sound(flight_of(job)->head, flight_of(job)->sequence, flight_of(job)->place))
+            return false;
+    for (uint32_t i = 0; i < FLIGHTS; i++)
+        if (!flight_sound(&state.flights[i], i))
             return false;
     return state.work.left <= STEP_LIMIT;
 }
@@ -67,23 +86,24 @@ static bool state_sound(void)
 /* The oldest job in flight is not looked at; its STEP fails with `status`. */
 static void end_flight(uint32_t status)
 {
-    const struct flight *flight = flight_of(state.retired);
+    const struct flight *flight = state.oldest;
     struct outcome *outcome = outcome_of(flight->serial);
     if (outcome->status == STATUS_OK)
-        outcome->status = (uint8_t)status;
-    damage(flight->sequence);
-    if (flight->last)
-        answer_step(flight->serial, flight->tag, status, 0);
+        outcome->status = status;
+    flight->sequence->damaged = true;
+    if (flight->traits & FLIGHT_LAST)
+        answer_step(flight->head, flight->serial, 0);
     state.retired++;
+    state.oldest = flight->next;
 }
 
 /* The command under work may have changed its sequence by half. */
 static void damage_work(void)
 {
-    const struct work *work = &state.work;
-    bool changes = work->operation == OP_STEP || work->operation == OP_RESET;
-    if (changes && work->sequence < SEQUENCES && state.sequences.all[work->sequence].open)
-        damage(work->sequence);
+    uint32_t operation = operation_of(state.work.head), number = sequence_of(state.work.head);
+    bool changes = operation == OP_STEP || operation == OP_RESET;
+    if (changes && number < SEQUENCES && state.sequences.all[number].open)
+        state.sequences.all[number].damaged = true;
 }
 
 /* The command under work is out of the mailbox. It still is in there if the oldest has its word 0: tags differ. */
@@ -100,29 +120,31 @@ static void end_work(uint32_t status)
     struct work *work = &state.work;
     damage_work();
     finish_taking();
-    if (work->operation == OP_STEP) {
+    if (operation_of(work->head) == OP_STEP) {
         for (uint32_t job = state.retired; job != state.started; job++)
             if (flight_of(job)->serial == work->serial)
-                flight_of(job)->last = false;
-        work->status = (uint8_t)status;
+                flight_of(job)->traits &= ~FLIGHT_LAST;
+        work->status = status;
         return;
     }
-    send_reply(work->operation, STATUS_FAULT, 0, work->tag, 1);
+    send_reply(work->head, VERDICT(STATUS_FAULT, 0), 1);
     work->active = false;
 }
 
 /* Replies to STEPs, from what is known of them. */
 static void count_owed(void)
 {
-    state.owed = state.work.active && state.work.operation == OP_STEP;
+    state.owed = state.work.active && operation_of(state.work.head) == OP_STEP;
     for (uint32_t job = state.retired; job != state.started; job++)
-        state.owed += flight_of(job)->last;
+        state.owed += flight_of(job)->traits & FLIGHT_LAST;
 }
 
 static void start_warm(uint32_t cause)
 {
     state.recovering = true;
     state.restarts++;
+    state.newest = flight_of(state.started);
+    state.oldest = flight_of(state.retired);
     if (unit(JOBS_STARTED) != state.started)
         count_started();
     count_owed();

@@ -14,7 +14,7 @@ struct sequence {
     struct policy policy;
     struct gating gating;
     uint32_t seed, layers, first, slots;
-    bool open, damaged;
+    uint32_t open, damaged;
 };
 
 /* `order`: numbers of the `count` open sequences, by their first slot. */

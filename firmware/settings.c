@@ -32,7 +32,7 @@ static uint32_t bad_setting(uint32_t mode)
 
 uint32_t set_head(void)
 {
-    uint32_t head = command_word(1), mode = command_word(3), layer = state.work.layer, bad;
+    uint32_t head = command_word(1), mode = command_word(3), layer = layer_of(state.work.head), bad;
     if (layer >= LAYERS)
         return refuse(STATUS_BAD_LAYER, 0);
     if (head >= HEADS)
@@ -58,7 +58,7 @@ static uint32_t write_gains(uint32_t head, uint32_t element, uint32_t count)
         if (!fits_signed(command_word(2 + i), 16) && !fits(command_word(2 + i), 16))
             return refuse(STATUS_BAD_VALUE, 2 + i);
     for (uint32_t i = 0; i < count; i++)
-        unit(GAIN(state.work.layer, head, element + i)) = command_word(2 + i) & 0xFFFFu;
+        unit(GAIN(layer_of(state.work.head), head, element + i)) = command_word(2 + i) & 0xFFFFu;
     return answer(0);
 }
 #endif
@@ -68,7 +68,7 @@ uint32_t set_gains(uint32_t words)
     if (words < 3)
         return refuse(STATUS_BAD_LENGTH, 0);
     uint32_t head = command_word(1) & 255u, element = command_word(1) >> 8, count = words - 2;
-    if (state.work.layer >= LAYERS)
+    if (layer_of(state.work.head) >= LAYERS)
         return refuse(STATUS_BAD_LAYER, 0);
     if (head >= HEADS)
         return refuse(STATUS_BAD_HEAD, 1);
@@ -85,7 +85,7 @@ uint32_t set_layer(void)
 {
     uint32_t mask = command_word(1), output = command_word(2), head_dim = command_word(3);
     uint32_t normaliser = output & 7u;
-    if (state.work.layer >= LAYERS)
+    if (layer_of(state.work.head) >= LAYERS)
         return refuse(STATUS_BAD_LAYER, 0);
     if (mask & ~ALL_HEADS)
         return refuse(STATUS_BAD_VALUE, 1);
@@ -95,7 +95,7 @@ uint32_t set_layer(void)
         return refuse(STATUS_UNSUPPORTED, 2);
     if (head_dim == 0 || head_dim > HEAD_DIM || (head_dim & (LANES - 1)) != 0)
         return refuse(STATUS_BAD_VALUE, 3);
-    struct layer *layer = &state.layers[state.work.layer];
+    struct layer *layer = &state.layers[layer_of(state.work.head)];
     layer->mask = mask;
     layer->control = normaliser << UNIT_PLACE(JOB_CONTROL, NORMALISER);
     if (output & 8u)
@@ -109,7 +109,7 @@ uint32_t set_timeout(void)
     uint32_t bits = command_word(1);
     if (bits > 31)
         return refuse(STATUS_BAD_VALUE, 1);
-    state.patience = (uint8_t)bits;
+    state.patience = bits;
     scheduler(GATE_TIMEOUT) = bits;
     return answer(0);
 }

@@ -10,17 +10,18 @@
 /* An attending job of the region is in flight: what it says of the heads is not known yet. */
 static bool heads_unknown(const struct place *place)
 {
-    for (uint32_t job = state.retired; job != state.started; job++)
-        if (flight_of(job)->place == place && flight_of(job)->gated)
+    for (const struct flight *flight = state.oldest; flight != state.newest; flight = flight->next)
+        if (flight->place == place && (flight->traits & FLIGHT_GATED))
             return true;
     return false;
 }
 
-static void write_job(const struct flight *flight, const struct plan *plan, bool attend)
+_Static_assert(UNIT_PLACE(JOB_CONTROL, PROFILE) == 16, "the layer has the place that it has in word 0 of a command");
+
+static void write_job(const struct flight *flight, const struct layer *layer, const struct plan *plan, uint32_t attend)
 {
-    const struct layer *layer = &state.layers[flight->layer];
-    uint32_t control = layer->control | UNIT_MASK(JOB_CONTROL, APPEND) |
-                       (uint32_t)flight->layer << UNIT_PLACE(JOB_CONTROL, PROFILE);
+    uint32_t control = layer->control | UNIT_MASK(JOB_CONTROL, APPEND);
+    control |= flight->head & UNIT_MASK(JOB_CONTROL, PROFILE);
     if (attend)
         control |= UNIT_MASK(JOB_CONTROL, ATTEND);
     if (plan->silent)
@@ -44,16 +45,19 @@ void count_started(void)
 {
     struct work *work = &state.work;
     state.started++;
+    state.newest = state.newest->next;
     work->flags >>= 1;
     if (--work->left == 0)
         work->active = false;
 }
 
 /* Starts the job of the next token. An entry is complete before START, so that a restart finds what START began. */
-static void start_job(struct work *work, const struct sequence *sequence, struct place *place)
+static void start_job(struct work *work, bool gated)
 {
-    struct flight *flight = flight_of(state.started);
-    const struct policy *policy = &sequence->policy;
+    struct flight *flight = state.newest;
+    struct place *place = work->place;
+    const struct policy *policy = &work->sequence->policy;
+    const struct layer *layer = &state.layers[layer_of(work->head)];
     struct plan plan;
     region_copy(policy, &flight->before, &place->region);
     flight->position = place->region.position;
@@ -67,19 +71,14 @@ static void start_job(struct work *work, const struct sequence *sequence, struct
         return;
     }
     flight->place = place;
-    flight->rows = place->region.n;
     flight->sequence = work->sequence;
-    flight->layer = work->layer;
+    flight->head = work->head;
     flight->serial = work->serial;
-    flight->tag = work->tag;
-    flight->evict = plan.evict;
-    flight->gated = work->attend && gating_on(&sequence->gating);
-    flight->off = flight->gated ? place->gate.off : 0;
-    flight->ran = ~(state.layers[work->layer].mask | flight->off) & ALL_HEADS;
-    flight->last = work->left == 1;
-    flight->spoilt = false;
-    flight->late = false;
-    write_job(flight, &plan, work->attend);
+    flight->traits = (gated ? FLIGHT_GATED : 0) | (plan.evict ? FLIGHT_EVICT : 0) | (work->left == 1 ? FLIGHT_LAST : 0);
+    flight->rows = place->region.n;
+    flight->off = gated ? place->gate.off : 0;
+    flight->ran = ~(layer->mask | flight->off) & ALL_HEADS;
+    write_job(flight, layer, &plan, work->attend);
     unit(START) = 1;
     count_started();
 }
@@ -98,7 +97,7 @@ static bool give_up(struct work *work)
     }
     if (in_flight() != 0)
         return false;
-    answer_step(work->serial, work->tag, work->status, work->detail);
+    answer_step(work->head, work->serial, VERDICT(work->status, work->detail));
     work->active = false;
     return true;
 }
@@ -108,21 +107,20 @@ bool work_on_step(void)
     struct work *work = &state.work;
     if (work->status != STATUS_OK)
         return give_up(work);
-    const struct sequence *sequence = &state.sequences.all[work->sequence];
-    struct place *place = &state.places[work->sequence][work->layer];
-    if (sequence->damaged) {
+    if (work->sequence->damaged) {
         work->status = STATUS_DAMAGED;
         return true;
     }
-    if (in_flight() >= LIMIT || (work->attend && gating_on(&sequence->gating) && heads_unknown(place)))
+    bool gated = work->attend && gating_on(&work->sequence->gating);
+    if (in_flight() >= LIMIT || (gated && heads_unknown(work->place)))
         return false;
-    start_job(work, sequence, place);
+    start_job(work, gated);
     return true;
 }
 
 /* Retiring ------------------------------------------------------------------------------------------------------ */
 
-struct outcome *outcome_of(uint8_t serial)
+struct outcome *outcome_of(uint32_t serial)
 {
     struct outcome *outcome = &state.outcome;
     if (outcome->serial != serial) {
@@ -144,62 +142,60 @@ static void write_outcome(const struct outcome *outcome)
     reply_word(4, outcome->off);
 }
 
-void answer_step(uint8_t serial, uint32_t tag, uint32_t status, uint32_t detail)
+void answer_step(uint32_t head, uint32_t serial, uint32_t verdict)
 {
     const struct outcome *outcome = outcome_of(serial);
-    if (outcome->status != STATUS_OK) {
-        status = outcome->status;
-        detail = 0;
-    }
+    if (outcome->status != STATUS_OK)
+        verdict = VERDICT(outcome->status, 0);
     write_outcome(outcome);
     for (uint32_t i = 5; i < STEP_REPLY_WORDS; i++)
         reply_word(i, 0);
-    send_reply(OP_STEP, status, detail, tag, STEP_REPLY_WORDS);
+    send_reply(head, verdict, STEP_REPLY_WORDS);
     state.owed--;
 }
 
-/* The slot that a KV head's row went to. */
-static uint32_t slot_of(const struct flight *flight, uint32_t job, uint32_t kv_head)
+/* The slots that the rows of a pair of KV heads went to. */
+static uint32_t slots_of(const struct flight *flight, uint32_t job, uint32_t kv_head)
 {
-    if (!flight->evict)
-        return flight->rows - 1;
-    return unit(JOB_SLOTS(job & (FLIGHTS - 1), kv_head)) & UNIT_MASK(JOB_SLOTSXX, SLOT);
+    uint32_t tag = job & (FLIGHTS - 1), low = flight->rows - 1, high = low;
+    if (flight->traits & FLIGHT_EVICT) {
+        low = unit(JOB_SLOTS(tag, kv_head)) & UNIT_MASK(JOB_SLOTSXX, SLOT);
+        if (kv_head + 1 < KV_HEADS)
+            high = unit(JOB_SLOTS(tag, kv_head + 1));
+    }
+    return kv_head + 1 < KV_HEADS ? low | high << 16 : low;
 }
 
 static void answer_done(const struct flight *flight, uint32_t job, const struct outcome *outcome)
 {
     write_outcome(outcome);
-    for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head += 2) {
-        uint32_t word = slot_of(flight, job, kv_head);
-        if (kv_head + 1 < KV_HEADS)
-            word |= slot_of(flight, job, kv_head + 1) << 16;
-        reply_word(5 + kv_head / 2, word);
-    }
-    send_reply(OP_STEP, STATUS_OK, 0, flight->tag, STEP_REPLY_WORDS);
+    for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head += 2)
+        reply_word(5 + kv_head / 2, slots_of(flight, job, kv_head));
+    send_reply(flight->head, VERDICT(STATUS_OK, 0), STEP_REPLY_WORDS);
     state.owed--;
 }
 
 /* A job's packet was bad. Its region is put back as it was before, unless a later job builds on it. */
-static void undo(const struct flight *flight, uint32_t job)
+static void undo(struct flight *flight)
 {
     bool later = false;
-    while (++job != state.started) {
-        if (flight_of(job)->place == flight->place) {
-            flight_of(job)->spoilt = true;
+    for (struct flight *other = flight->next; other != state.newest; other = other->next) {
+        if (other->place == flight->place) {
+            other->traits |= FLIGHT_SPOILT;
             later = true;
         }
     }
     if (later)
-        damage(flight->sequence);
+        flight->sequence->damaged = true;
     else
-        region_copy(&state.sequences.all[flight->sequence].policy, &flight->place->region, &flight->before);
+        region_copy(&flight->sequence->policy, &flight->place->region, &flight->before);
 }
 
 /* The first job that was given up has ended: those behind it were not. */
 static void forget_lateness(void)
 {
     for (uint32_t i = 0; i < FLIGHTS; i++)
-        state.flights[i].late = false;
+        state.flights[i].traits &= ~FLIGHT_LATE;
 }
 
 static bool was_dropped(uint32_t bits)
@@ -208,19 +204,19 @@ static bool was_dropped(uint32_t bits)
 }
 
 /* Status of a job that ended with the given bits of JOB_STATE. */
-static uint32_t judge(const struct flight *flight, uint32_t job, uint32_t bits)
+static uint32_t judge(struct flight *flight, uint32_t bits)
 {
-    if (flight->spoilt)
+    if (flight->traits & FLIGHT_SPOILT)
         return STATUS_DAMAGED;
     if (was_dropped(bits)) {
-        bool late = flight->late && (bits & UNIT_MASK(JOB_STATE, SHORT0));
+        bool late = (flight->traits & FLIGHT_LATE) && (bits & UNIT_MASK(JOB_STATE, SHORT0));
         if (late)
             forget_lateness();
-        undo(flight, job);
+        undo(flight);
         return late ? STATUS_TIMEOUT : STATUS_BAD_PACKET;
     }
     if (bits & UNIT_MASK(JOB_STATE, NO_VICTIM0)) {
-        damage(flight->sequence);
+        flight->sequence->damaged = true;
         return STATUS_DAMAGED;
     }
     return STATUS_OK;
@@ -229,7 +225,7 @@ static uint32_t judge(const struct flight *flight, uint32_t job, uint32_t bits)
 static void observe_heads(const struct flight *flight, uint32_t job)
 {
     struct gate *gate = &flight->place->gate;
-    const struct gating *gating = &state.sequences.all[flight->sequence].gating;
+    const struct gating *gating = &flight->sequence->gating;
     uint32_t tag = job & (FLIGHTS - 1);
     gate_rest(gate);
     for (uint32_t head = 0, ran = flight->ran; ran; head++, ran >>= 1) {
@@ -241,21 +237,21 @@ static void observe_heads(const struct flight *flight, uint32_t job)
 }
 
 /* No more jobs of a STEP are started. */
-static void fail_work(uint8_t serial, uint8_t status)
+static void fail_work(uint32_t serial, uint32_t status)
 {
     struct work *work = &state.work;
     if (work->active && work->serial == serial && work->status == STATUS_OK)
         work->status = status;
 }
 
-static void end_job(const struct flight *flight, uint32_t job, uint32_t bits)
+static void end_job(struct flight *flight, uint32_t job, uint32_t bits)
 {
     struct outcome *outcome = outcome_of(flight->serial);
-    uint32_t status = judge(flight, job, bits);
-    if (status == STATUS_OK && flight->gated)
+    uint32_t status = judge(flight, bits);
+    if (status == STATUS_OK && (flight->traits & FLIGHT_GATED))
         observe_heads(flight, job);
-    if (status != STATUS_OK && outcome->status == STATUS_OK)
-        outcome->status = (uint8_t)status;
+    if (outcome->status == STATUS_OK)
+        outcome->status = status;
     if (!was_dropped(bits)) {
         outcome->rows = flight->rows;
         outcome->position = flight->position;
@@ -264,18 +260,12 @@ static void end_job(const struct flight *flight, uint32_t job, uint32_t bits)
     }
     if (outcome->status != STATUS_OK)
         fail_work(flight->serial, outcome->status);
-    if (!flight->last)
+    if (!(flight->traits & FLIGHT_LAST))
         return;
     if (outcome->status == STATUS_OK)
         answer_done(flight, job, outcome);
     else
-        answer_step(flight->serial, flight->tag, outcome->status, 0);
-}
-
-/* JOB_STATE of a job, in the place of tag 0. */
-static uint32_t job_bits(uint32_t job)
-{
-    return unit(JOB_STATE) >> ((job & (FLIGHTS - 1)) << 3);
+        answer_step(flight->head, flight->serial, 0);
 }
 
 /* The host did not send in time: the packet that the unit waits for is ended, once until a job ends. Whose it is cannot
@@ -286,18 +276,24 @@ static void look_at_clock(void)
     if (!(scheduler(EVENTS) & EVENT_TIMEOUT))
         return;
     state.giving_up = true;
-    for (uint32_t job = state.retired; job != state.started; job++)
-        flight_of(job)->late = !(job_bits(job) & UNIT_MASK(JOB_STATE, DONE0));
+    uint32_t states = unit(JOB_STATE);
+    struct flight *flight = state.oldest;
+    do {
+        if (!(states >> flight->shift & UNIT_MASK(JOB_STATE, DONE0)))
+            flight->traits |= FLIGHT_LATE;
+        flight = flight->next;
+    } while (flight != state.newest);
     scheduler(GATE_ABORT) = 1;
 }
 
 bool retire_job(void)
 {
     uint32_t job = state.retired;
+    struct flight *flight = state.oldest;
     if (job == state.started)
         return false;
     scheduler(EVENT_CLEAR) = 1;
-    uint32_t bits = job_bits(job);
+    uint32_t bits = unit(JOB_STATE) >> flight->shift;
     if (!(bits & UNIT_MASK(JOB_STATE, DONE0))) {
         state.waiting |= EVENT_JOB;
         if (state.patience != 0 && !state.giving_up)
@@ -305,8 +301,9 @@ bool retire_job(void)
         return false;
     }
     state.retiring = true;
-    end_job(flight_of(job), job, bits);
+    end_job(flight, job, bits);
     state.retired = job + 1;
+    state.oldest = flight->next;
     state.retiring = false;
     state.giving_up = false;
     return true;

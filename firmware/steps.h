@@ -19,16 +19,10 @@ bool work_on_step(void);
 void count_started(void);
 
 /* What is known of the jobs of the STEP with the serial number: nothing, if that of another STEP was kept. */
-struct outcome *outcome_of(uint8_t serial);
+struct outcome *outcome_of(uint32_t serial);
 
-/* Answers the STEP whose serial number is given, with what is known of its jobs; `status` holds if none of them
-   failed. */
-void answer_step(uint8_t serial, uint32_t tag, uint32_t status, uint32_t detail);
-
-/* The sequence lost its thread. */
-static inline void damage(uint32_t sequence)
-{
-    state.sequences.all[sequence].damaged = true;
-}
+/* Answers the STEP with the word 0 and serial number given, with what is known of its jobs; `verdict` holds if none of
+   them failed. */
+void answer_step(uint32_t head, uint32_t serial, uint32_t verdict);
 
 #endif

@@ -13,6 +13,14 @@ from reluctant.hdl.system_config import SystemConfig
 
 CONFIG = SystemConfig(unit=UnitConfig(slots=4096, heads=8, kv_heads=2, profiles=3), sequences=5, memory=65536)
 SEGMENTS = 32
+EXPORTS = """
+#include "policies.h"
+void copy_region(const struct policy *policy, struct region *to, const struct region *from);
+void copy_region(const struct policy *policy, struct region *to, const struct region *from)
+{
+    region_copy(policy, to, from);
+}
+"""
 WORD = ctypes.c_uint32
 
 
@@ -68,8 +76,8 @@ class Sequence(ctypes.Structure):
         ("policy", PolicyWords),
         ("gating", GatingWords),
         *((name, WORD) for name in ("seed", "layers", "first", "slots")),
-        ("open", ctypes.c_bool),
-        ("damaged", ctypes.c_bool),
+        ("open", WORD),
+        ("damaged", WORD),
     ]
 
 
@@ -92,9 +100,23 @@ def library() -> ctypes.CDLL:
 
 def _compile(folder: Path) -> ctypes.CDLL:
     write_headers(CONFIG, folder, "1")
-    sources = [str(FOLDER / f"{name}.c") for name in ("policies", "gating", "sequences")]
+    (folder / "exports.c").write_text(EXPORTS)
+    sources = ["exports.c", *(str(FOLDER / f"{name}.c") for name in ("policies", "gating", "sequences"))]
     options = ["-shared", "-fPIC", "-O1", "-std=c11", "-Wall", "-Wextra", "-Werror"]
     options += ["-fsanitize=undefined", "-fsanitize-trap=undefined"]
-    command = [sys.executable, "-m", "ziglang", "cc", *options, "-I", str(folder), *sources, "-o", "library.so"]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        *options,
+        "-I",
+        ".",
+        "-I",
+        str(FOLDER),
+        *sources,
+        "-o",
+        "library.so",
+    ]
     subprocess.run(command, cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "library.so"))

@@ -68,6 +68,8 @@ class Machine:
         ``("read", offset)`` or ``("write", offset)`` of the unit.
     stop_at
         The write to the unit after which the core restarts.
+    dropping
+        The core wrote GATE_DROP in this turn of its loop.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Machine:
         self.enabled, self.patience, self.job_event, self.impatient = 0, 0, False, False
         self.kicks = self.soft_resets = self.restarts = 0
         self.cause, self.trapped, self.asleep = COLD, False, False
-        self.trap_at, self.stop_at = None, None
+        self.trap_at, self.stop_at, self.dropping = None, None, False
         self.start(COLD)
 
     # The host's side
@@ -296,10 +298,12 @@ class Machine:
 
     def _kick(self) -> None:
         self.kicks += 1
+        self.dropping = False
 
     def _drop(self) -> None:
         assert self.events() & GATE
         self.verdicts.append(None)
+        self.dropping = True
 
     def _abort(self) -> None:
         assert self.verdicts[0] is not None

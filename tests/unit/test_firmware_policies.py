@@ -54,11 +54,11 @@ class Firmware:
 
     def copy(self) -> Region:
         other = Region()
-        library().region_copy(ctypes.byref(self.words), ctypes.byref(other), ctypes.byref(self.region))
+        library().copy_region(ctypes.byref(self.words), ctypes.byref(other), ctypes.byref(self.region))
         return other
 
     def restore(self, kept: Region) -> None:
-        library().region_copy(ctypes.byref(self.words), ctypes.byref(self.region), ctypes.byref(kept))
+        library().copy_region(ctypes.byref(self.words), ctypes.byref(self.region), ctypes.byref(kept))
 
 
 def search(plan: Plan, t: int, position: list[int], mass: list[int]) -> int:

@@ -105,5 +105,5 @@ def test_a_broken_table_is_found():
 def test_noise_is_judged(noise):
     table = Sequences.from_buffer_copy(noise)
     for sequence in table.all:
-        ctypes.memset(ctypes.byref(sequence, type(sequence).open.offset), 1, 2)
+        ctypes.memset(ctypes.byref(sequence, type(sequence).open.offset), 1, 1)
     assert not library().sequences_sound(ctypes.byref(table))
