@@ -46,6 +46,8 @@ class Operation(data.Struct):
     set_enable: 1
     clear_cycles: 1
     clear_instructions: 1
+    exception: 1  # the instruction traps, with this cause, and does nothing else
+    cause: 4  # 0 without exception
     last: 1  # of its instruction
 
 
@@ -110,7 +112,7 @@ class ExecuteUnit(wiring.Component):
         self.held = Signal(32, reset_less=True)  # the value
         # What goes on in this cycle; nothing, if none is high.
         self.first, self.transferring, self.loaded = Signal(), Signal(), Signal()
-        self.jumping, self.again = Signal(), Signal()
+        self.jumping, self.passing, self.again = Signal(), Signal(), Signal()
         self.last_result = Signal(32, reset_less=True)
         self.forward_a, self.forward_b = Signal(), Signal()
         self.count = Signal(5)  # steps of a shift: bits 4 and 3 by 8, the others by 1
@@ -210,9 +212,14 @@ class ExecuteUnit(wiring.Component):
         m.d.comb += [
             self.access.eq(self.transferring & ~misaligned),
             self.store.eq(now.store),
-            self.jump.eq(self.jumping & ~target),
+            self.jump.eq(self.jumping & ~target & ~now.exception),
             self.jump_addr.eq(self.held[2:]),
-            self.trap.eq((self.transferring & (misaligned | failed)) | (self.jumping & target)),
+            self.trap.eq(
+                (self.transferring & (misaligned | failed))
+                | (self.jumping & (target | now.exception))
+                | (self.first & now.exception)
+            ),
+            self.cause.eq(now.cause),
             self.leaving.eq(self.jumping),
         ]
         with m.If(self.transferring):
@@ -222,7 +229,15 @@ class ExecuteUnit(wiring.Component):
     def _states(self, m: Module, alu: Alu, multiplied):
         now = self.now
         distance, taken = Signal(5), Signal()
-        stays = now.load | now.store | now.jump_register | now.muldiv | (now.shift & (distance != 0))
+        stays = (
+            now.exception
+            | now.load
+            | now.store
+            | now.branch
+            | now.jump_register
+            | now.muldiv
+            | (now.shift & (distance != 0))
+        )
         rest = (self.count == 0) | (now.shift & ((self.count == 1) | (self.count == 8)))
         if self.multiply:
             rest = Mux(now.muldiv, multiplied, rest)
@@ -230,21 +245,23 @@ class ExecuteUnit(wiring.Component):
             distance.eq(Mux(now.fixed, self.count, self.second_operand[:5])),
             taken.eq(now.branch & (Mux(now.funct3[2], alu.less, alu.zero) ^ now.sense)),
             self.done.eq(
-                (self.first & ~stays & ~taken)
+                (self.first & ~stays)
+                | self.passing
                 | (self.loaded & now.funct3[1])
                 | (self.again & rest)
                 | (self.transferring & now.store & self.accessed & ~self.error)
                 | self.jumped
             ),
-            self.idle.eq(~(self.first | self.transferring | self.loaded | self.jumping | self.again)),
+            self.idle.eq(~(self.first | self.transferring | self.loaded | self.jumping | self.passing | self.again)),
             self.free.eq(self.idle | self.done),
             self.retire.eq(self.done & now.last),
         ]
-        m.d.sync += [self.first.eq(0), self.loaded.eq(0)]
-        with m.If(self.first):
+        m.d.sync += [self.first.eq(0), self.loaded.eq(0), self.passing.eq(0)]
+        with m.If(self.first & ~now.exception):
             m.d.sync += [
                 self.transferring.eq(now.load | now.store),
                 self.jumping.eq(now.jump_register | taken),
+                self.passing.eq(now.branch & ~taken),
                 self.from_value.eq(now.branch),
                 self.again.eq(now.muldiv | (now.shift & (distance != 0))),
             ]

@@ -75,9 +75,9 @@ class RiscvCore(wiring.Component):
         self.booting = Signal(init=1)
         self.counting, self.counted = Signal(), Signal()
         self.cause, self.interrupted = Signal(4), Signal()
-        self.after, self.of_access = Signal(), Signal()  # the trap's instruction had left this stage; a load or store
+        self.of_access = Signal()  # the trap is of a load or store
         self.two_steps, self.predicted, self.plain = Signal(), Signal(), Signal()
-        self.trap, self.due = Signal(), Signal()  # what must come before the instruction
+        self.begins, self.due, self.interrupt_now = Signal(), Signal(), Signal()
         self.target = Signal(32)
 
     def elaborate(self, platform):
@@ -126,29 +126,30 @@ class RiscvCore(wiring.Component):
     def _control(self, m: Module):
         """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
         d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
-        trap, due = self.trap, self.due
-        exception, blocked = Signal(), Signal()
-        begins, last, leave = Signal(), Signal(), Signal()
-        misaligned = d.jal & self.word[21]
+        settled, waits, waiting = Signal(), Signal(), Signal()
+        begins, last, leave, blocked = self.begins, Signal(), Signal(), Signal()
         m.d.comb += [
             # Backward branches are predicted taken.
             self.predicted.eq(d.branch & self.word[31] & ~self.word[8]),
             self.two_steps.eq(d.jal | d.jalr | self.predicted),
             self.plain.eq(~(self.trapping | self.counting)),
-            exception.eq(self.fault | d.illegal | (d.csr & csrs.illegal) | d.ecall | d.ebreak | misaligned),
-            trap.eq(exception | (csrs.taken & ~d.wfi)),
-            due.eq(csrs.due | (d.csr & csrs.counter & ~self.counted)),
             begins.eq(self.plain & (self.step == 0)),
-            blocked.eq(begins & (due | trap | (d.system & (~execute.idle | (d.wfi & ~csrs.pending))))),
+            # Any CSR that may be a counter.
+            self.due.eq(csrs.due | (d.csr & self.word[31] & ~self.counted)),
+            # An interrupt comes after a wfi, not before.
+            self.interrupt_now.eq(csrs.taken & ~(d.system & (~settled | waits))),
+            waiting.eq(d.system & (~execute.idle | ~settled | (waits & ~csrs.pending))),
+            blocked.eq(begins & (self.due | self.interrupt_now | waiting)),
             execute.issue.eq(self.valid & ~blocked & execute.free & ~(execute.leaving & begins)),
             last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
             leave.eq(execute.issue & last & ~self.counting),
             fetch.take.eq((leave | ~self.valid) & fetch.valid),
-            fetch.advance.eq(execute.issue & self.plain & Mux(self.two_steps, ~self.step[0], last)),
-            self.sleeping.eq(self.valid & begins & d.wfi & ~trap & ~csrs.pending),
+            fetch.advance.eq(execute.issue & begins),
+            self.sleeping.eq(self.valid & begins & settled & waits & ~csrs.pending),
             csrs.enter.eq(execute.issue & self.trapping & last),
             csrs.leave.eq(execute.issue & self.plain & d.mret),
         ]
+        m.d.sync += [settled.eq(self.valid & begins & ~execute.issue), waits.eq(d.wfi)]
         with m.If(leave | ~self.valid):
             m.d.sync += [
                 self.valid.eq(fetch.valid & ~execute.leaving),
@@ -162,20 +163,13 @@ class RiscvCore(wiring.Component):
         with m.If(execute.leaving & begins):
             m.d.sync += self.valid.eq(0)
         with m.If(self.valid & begins & execute.idle):
-            m.d.sync += [self.counting.eq(due), self.trapping.eq(trap & ~due)]
-            m.d.sync += [self.booting.eq(0), self.after.eq(0), self.of_access.eq(0)]
-            m.d.sync += self.interrupted.eq(csrs.taken)
-            m.d.sync += self.cause.eq(self._cause(csrs.taken))
+            m.d.sync += [self.counting.eq(self.due), self.trapping.eq(self.interrupt_now & ~self.due)]
+            m.d.sync += [self.booting.eq(0), self.of_access.eq(0)]
+            m.d.sync += [self.interrupted.eq(1), self.cause.eq(Cause.EXTERNAL_INTERRUPT)]
         with m.If(execute.trap):
             m.d.sync += [self.trapping.eq(1), self.step.eq(0), self.valid.eq(1), self.word.eq(TRAP_WORD)]
-            m.d.sync += [self.after.eq(1), self.of_access.eq(execute.accessing)]
+            m.d.sync += [self.of_access.eq(execute.accessing & ~execute.now.exception)]
             m.d.sync += [self.interrupted.eq(0), self.cause.eq(execute.cause)]
-
-    def _cause(self, interrupt):
-        d = self.decoder
-        code = Mux(d.ebreak, Cause.BREAKPOINT, Mux(d.jal & ~d.illegal, Cause.FETCH_MISALIGNED, Cause.ILLEGAL))
-        code = Mux(interrupt | d.ecall, Cause.EXTERNAL_INTERRUPT, code)
-        return Mux(self.fault & ~interrupt, Cause.FETCH_FAULT, code)
 
     def _value(self, m: Module):
         """What the execute stage adds to a row: an immediate, an address, or something about the core itself."""
@@ -184,7 +178,7 @@ class RiscvCore(wiring.Component):
         special = Signal(32)
         here = Signal()
         m.d.comb += [
-            here.eq(Mux(self.trapping, ~self.after, link)),
+            here.eq(Mux(self.trapping, self.interrupted | self.booting, link)),
             self.target[2:].eq(Mux(here, self.fetch.pc, self.fetch.pc + d.immediate[2:])),
             self.target[:2].eq(Mux(here, 0, d.immediate[:2])),
         ]
@@ -239,6 +233,8 @@ class RiscvCore(wiring.Component):
     def _operation(self, m: Module):
         d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
         funct3 = word[12:15]
+        exception = Signal()
+        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.csr & self.csrs.illegal) | d.ecall | d.ebreak))
         one, two = plain & (step == 0), plain & (step == 1)
         computes = plain & (d.op | d.op_imm) & ~d.muldiv
         change = plain & d.csr & (step == 1)
@@ -292,6 +288,15 @@ class RiscvCore(wiring.Component):
             operation.set_enable.eq(write & self.csrs.is_enable),
             operation.clear_cycles.eq(self._clears(write, 0) | (self.counting & (step == 0))),
             operation.clear_instructions.eq(self._clears(write, 1) | (self.counting & (step == 2))),
+            operation.exception.eq(exception),
+            operation.cause.eq(
+                Mux(
+                    self.fault,
+                    Cause.FETCH_FAULT,
+                    Mux(d.ecall, Cause.ECALL, Mux(d.ebreak, Cause.BREAKPOINT, Cause.ILLEGAL)),
+                )
+                & exception.replicate(4)
+            ),
             operation.last.eq(plain & Mux(d.csr, step == 3, ~self.two_steps | two)),
         ]
 
@@ -302,12 +307,11 @@ class RiscvCore(wiring.Component):
     def _trace(self, m: Module):
         execute, trace = self.execute, self.trace
         pc = Signal(30)
-        begins = self.plain & (self.step == 0)
-        with m.If(execute.issue & begins):
+        with m.If(execute.issue & self.begins):
             m.d.sync += pc.eq(self.fetch.pc)
         m.d.comb += [
             trace.retire.eq(execute.retire),
-            trace.trap.eq(execute.trap | (self.valid & begins & execute.idle & self.trap & ~self.due)),
+            trace.trap.eq(execute.trap | (self.valid & self.begins & execute.idle & self.interrupt_now & ~self.due)),
             trace.pc.eq(Cat(Const(0, 2), Mux(execute.idle, self.fetch.pc, pc))),
             trace.write.eq(execute.write & ~execute.row[-1]),
             trace.rd.eq(execute.row),
