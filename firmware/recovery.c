@@ -121,9 +121,6 @@ static void end_work(uint32_t status)
     damage_work();
     finish_taking();
     if (operation_of(work->head) == OP_STEP) {
-        for (uint32_t job = state.retired; job != state.started; job++)
-            if (flight_of(job)->serial == work->serial)
-                flight_of(job)->traits &= ~FLIGHT_LAST;
         work->status = status;
         return;
     }

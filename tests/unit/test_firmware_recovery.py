@@ -69,6 +69,16 @@ def test_a_job_that_started_before_the_restart_is_known(machine):
     assert machine.step(0, 1)[:4] == (*OK, 4, 3)
 
 
+def test_a_last_job_that_started_before_the_restart_is_answered(machine):
+    machine.send(Operation.STEP, 1, 0, 1, 0, 0, tag=1)
+    machine.stop_at = machine.map.address("START")
+    machine.packets.append(GOOD)
+    machine.run()
+    assert machine.restarts == 1
+    assert machine.answer(Operation.STEP, 1) == (*OK, 1, 0, 1, 0, 0)
+    assert damaged(machine, 1) == 0
+
+
 def test_a_job_whose_log_traps_is_answered(machine):
     machine.step(1, 0, count=8)
     machine.trap_at = ("read", 6 * machine.map.window)

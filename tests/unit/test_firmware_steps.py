@@ -195,6 +195,35 @@ def test_only_the_late_packet_is_late(machine):
     assert statuses == [Status.OK, Status.BAD_PACKET, Status.TIMEOUT]
 
 
+def test_a_short_packet_behind_a_late_one_is_not_late(machine):
+    machine.ask(Operation.SET_TIMEOUT, 0, 0, 8)
+    for layer in range(2):
+        machine.send(Operation.STEP, 0, layer, 1, 0, 0, tag=layer)
+    machine.go(100_000)
+    machine.impatient = True
+    machine.go(100_000)
+    machine.impatient = False
+    machine.packets.extend([GOOD, SHORT])
+    machine.run()
+    assert [machine.answer(tag=layer)[0] for layer in range(2)] == [Status.TIMEOUT, Status.BAD_PACKET]
+
+
+def test_one_packet_is_given_up_at_a_time(machine):
+    """What waits behind the one given up gets its own time, from the end of a job on."""
+    machine.ask(Operation.SET_TIMEOUT, 0, 0, 8)
+    machine.packets.append(GOOD)
+    for layer in range(3):
+        machine.send(Operation.STEP, 0, layer, 1, 0, 0, tag=layer)
+    machine.go(100_000)
+    assert machine.take_packet()
+    machine.impatient = True
+    for _ in range(5):
+        machine.go(100_000)
+    assert machine.owed == 1
+    machine.run()
+    assert [machine.answer(tag=layer)[0] for layer in range(3)] == [Status.OK, Status.TIMEOUT, Status.TIMEOUT]
+
+
 def test_nothing_is_late_without_a_timeout(machine):
     machine.impatient = True
     machine.send(Operation.STEP, 0, 0, 1, 0, 0)
