@@ -45,7 +45,7 @@ class SchedulerRegisters(wiring.Component):
     cause : In(2)
         Why the core started.
     interrupt : Out(1)
-        Level: an enabled event is there.
+        Level: an enabled event is there; 2 cycles late.
     """
 
     def __init__(self, config: SystemConfig):
@@ -101,7 +101,7 @@ class SchedulerRegisters(wiring.Component):
                     readable.eq(~beyond & (block.readable | (index == send))),
                     writable.eq(~beyond & (block.writable | (index == send))),
                     block.write.eq(write),
-                    self.replies.send.eq(write & (index == send) & (bus.data - 1 < MESSAGE_WORDS)),
+                    self.replies.send.eq(write & (index == send) & (bus.data != 0) & (bus.data <= MESSAGE_WORDS)),
                 ]
             with m.Case(COMMAND):
                 m.d.comb += readable.eq(1)
