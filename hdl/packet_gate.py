@@ -7,9 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import UnitConfig
+from .row_loader import input_beat
 from .stream_fifo import StreamFifo
 
-__all__ = ["PacketGate", "gated_beat", "host_beat"]
+__all__ = ["PacketGate", "host_beat"]
 
 VERDICTS = 8
 """Packets decided ahead: those of 4 jobs in flight, and as many dropped ones."""
@@ -21,11 +22,6 @@ OWED_LIMIT = 15
 def host_beat(config: UnitConfig) -> data.StructLayout:
     """A beat of a packet as the host sends it."""
     return data.StructLayout({"data": config.lanes * 8, "last": 1})
-
-
-def gated_beat(config: UnitConfig) -> data.StructLayout:
-    """A beat as the unit takes it; ``bad``, only with ``last``: the packet is broken, and ``data`` means nothing."""
-    return data.StructLayout({"data": config.lanes * 8, "last": 1, "bad": 1})
 
 
 class _State(Enum):
@@ -59,8 +55,9 @@ class PacketGate(wiring.Component):
     Members
     -------
     i : In(stream(host_beat(config)))
-    o : Out(stream(gated_beat(config)))
-        Holds until taken, except that ``reset`` withdraws what is offered.
+    o : Out(stream(input_beat(config)))
+        Holds until taken, except that ``reset`` withdraws what is offered. ``data`` means nothing, and need not hold,
+        with ``bad``.
     started, drop : In(1)
         Verdicts; in the same cycle ``drop`` is the later one, and the next cycle must have none. Without room (8
         verdicts) they are lost.
@@ -86,7 +83,7 @@ class PacketGate(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(host_beat(config))),
-                "o": Out(stream.Signature(gated_beat(config))),
+                "o": Out(stream.Signature(input_beat(config))),
                 "started": In(1),
                 "drop": In(1),
                 "can_drop": Out(1),

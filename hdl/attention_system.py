@@ -1,0 +1,110 @@
+"""The system: the attention unit, the scheduler that runs it, and what the host sees of both."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from .attention_unit import AttentionUnit
+from .axi_lite import AxiLiteSignature
+from .host_registers import HostRegisters
+from .mailbox import Mailbox
+from .packet_gate import PacketGate
+from .register_map import system_map
+from .scheduler import Scheduler
+from .system_config import SystemConfig
+
+__all__ = ["AttentionSystem"]
+
+
+class AttentionSystem(wiring.Component):
+    """Attention with a KV policy: the host sends commands and packets, and takes replies and results.
+
+    One clock ``clk``, one synchronous active-high reset ``rst``. Port names in Verilog are those below, the same as the
+    unit's. What the host writes and reads is in the generated register page, what commands mean in ``messages.py``;
+    packets and results are the unit's.
+
+    Parameters
+    ----------
+    config
+        What to build.
+    firmware
+        First bytes of the core's memory. Without firmware the host must hold the core and load it.
+
+    Members
+    -------
+    s_axil_* : AXI4-Lite slave, 32-bit data, address width of :func:`system_map`
+    s_axis_tdata (lanes * 8), s_axis_tvalid, s_axis_tready, s_axis_tlast : AXI4-Stream slave
+    m_axis_tdata (lanes * 8), m_axis_tvalid, m_axis_tready, m_axis_tlast : AXI4-Stream master
+    irq : level
+    """
+
+    def __init__(self, config: SystemConfig, firmware: bytes = b""):
+        self.config, self.firmware = config, firmware
+        self.axil = AxiLiteSignature(system_map(config).address_width)
+        width = config.unit.lanes * 8
+        members = {f"s_axil_{name}": member.flip() for name, member in self.axil.members.items()}
+        members |= {
+            "s_axis_tdata": In(width),
+            "s_axis_tvalid": In(1),
+            "s_axis_tready": Out(1),
+            "s_axis_tlast": In(1),
+            "m_axis_tdata": Out(width),
+            "m_axis_tvalid": Out(1),
+            "m_axis_tready": In(1),
+            "m_axis_tlast": Out(1),
+            "irq": Out(1),
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m, config = Module(), self.config
+        m.submodules.host = host = HostRegisters(config)
+        m.submodules.mailbox = mailbox = Mailbox(config.messages)
+        m.submodules.scheduler = scheduler = Scheduler(config, self.firmware)
+        m.submodules.gate = gate = PacketGate(config.unit)
+        m.submodules.unit = unit = AttentionUnit(config.unit)
+        self._connect_ports(m, host, gate, unit)
+        connect(m, host.commands, mailbox.command_writer)
+        connect(m, host.replies, mailbox.reply_reader)
+        connect(m, scheduler.commands, mailbox.command_reader)
+        connect(m, scheduler.replies, mailbox.reply_writer)
+        connect(m, host.memory, scheduler.memory)
+        connect(m, scheduler.unit, unit.bus)
+        connect(m, gate.o, unit.i)
+        m.d.comb += [
+            scheduler.hold.eq(host.hold),
+            scheduler.cold.eq(host.cold),
+            scheduler.restart.eq(host.restart),
+            scheduler.finished.eq(unit.finished),
+            scheduler.can_drop.eq(gate.can_drop),
+            scheduler.timeout.eq(gate.timeout),
+            gate.started.eq(unit.started),
+            gate.waiting.eq(unit.waiting),
+            gate.flush.eq(host.flush),
+            *(getattr(gate, name).eq(scheduler.gate[name]) for name, _ in scheduler.gate.shape()),
+            host.held.eq(scheduler.held),
+            host.sleeping.eq(scheduler.sleeping),
+            host.cause.eq(scheduler.cause),
+            host.bitten.eq(scheduler.bitten),
+            host.trapped.eq(scheduler.trapped),
+            host.busy.eq(unit.busy),
+            host.packet.eq(gate.packet),
+            host.dropped.eq(gate.dropped),
+            self.irq.eq(host.irq),
+        ]
+        return m
+
+    def _connect_ports(self, m: Module, host: HostRegisters, gate: PacketGate, unit: AttentionUnit):
+        for name, member in self.axil.members.items():
+            port, inner = getattr(self, f"s_axil_{name}"), getattr(host.axi, name)
+            m.d.comb += inner.eq(port) if member.flow == Out else port.eq(inner)
+        m.d.comb += [
+            gate.i.payload.data.eq(self.s_axis_tdata),
+            gate.i.payload.last.eq(self.s_axis_tlast),
+            gate.i.valid.eq(self.s_axis_tvalid),
+            self.s_axis_tready.eq(gate.i.ready),
+            self.m_axis_tdata.eq(unit.o.payload.data),
+            self.m_axis_tlast.eq(unit.o.payload.last),
+            self.m_axis_tvalid.eq(unit.o.valid),
+            unit.o.ready.eq(self.m_axis_tready),
+        ]
