@@ -20,6 +20,8 @@ kappa
     unsigned 16-bit mantissa and 2-bit shift: ``mantissa * 2**-(9 + 8 * shift)``.
 gain ``g``
     signed 16 bits, 8 of them fraction.
+sink
+    unsigned 24 bits, in units of the shifted score.
 """
 
 import math
@@ -32,6 +34,7 @@ CONTEXT_BITS = 32
 EXPONENT_BITS = 5
 MASS_BITS = 40
 WEIGHT_SUM_BITS = 24
+SINK_BITS = 24
 MAX_HEAD_DIM = 256
 MAX_ROWS = 65_536
 
@@ -206,6 +209,14 @@ def reciprocal(value: int) -> tuple[int, int]:
     """(y, k) with ``1 / value ~ y * 2**-16 * 2**-k``, for a positive integer."""
     mantissa, length = normalise(value)
     return interpolate(RECIPROCAL_TABLE, mantissa), length - 1
+
+
+def sum_divisor(weight_sum: int, sink: int, exponent: int) -> int:
+    """What :attr:`Normaliser.SUM` divides a ReLU head by: its weights carry ``2**exponent``, the sink does not.
+
+    Of a head in softmax weights the sink is 0. One bit more than either of the two.
+    """
+    return weight_sum + round_shift(sink, exponent)
 
 
 def rsqrt(value: int) -> tuple[int, int]:

@@ -145,7 +145,12 @@ def contexts(weights: Tensor, v: Tensor) -> Tensor:
 
 
 def normalise_heads(
-    settings: LayerSettings, context: Tensor, exponent: Tensor, weight_sum: Tensor, rows: Tensor
+    settings: LayerSettings,
+    context: Tensor,
+    exponent: Tensor,
+    weight_sum: Tensor,
+    rows: Tensor,
+    softmax: Tensor | None = None,
 ) -> Tensor | None:
     """int8 outputs (H, T, d), or None when the layer's normaliser is ``none``.
 
@@ -157,6 +162,8 @@ def normalise_heads(
         (H, T): power of two that the contexts carry, and the sum of their weights.
     rows
         (T,): rows attended.
+    softmax
+        (H, T): True where the weights are softmax's, which no sink is added to; nowhere without it.
     """
     normaliser = settings.normaliser
     if normaliser is Normaliser.NONE:
@@ -165,7 +172,8 @@ def normalise_heads(
         divisor = rows.expand_as(exponent)
         y, k = reciprocal(divisor)
     elif normaliser is Normaliser.SUM:
-        divisor, exponent = weight_sum, torch.zeros_like(exponent)
+        divisor = weight_sum + _sinks(settings, exponent, softmax)
+        exponent = torch.zeros_like(exponent)
         y, k = reciprocal(divisor.clamp(min=1))
     else:
         divisor, exponent = _sum_of_squares(context, exponent, normaliser is Normaliser.RMS_LAYER)
@@ -177,6 +185,12 @@ def normalise_heads(
         gain = torch.tensor(settings.gain, dtype=torch.int64, device=context.device)[:, None, :]
     output = _scale(context, shift[:, :, None], multiplier[:, :, None], gain)
     return output.masked_fill((divisor == 0)[:, :, None], 0).to(torch.int8)
+
+
+def _sinks(settings: LayerSettings, exponent: Tensor, softmax: Tensor | None) -> Tensor:
+    """(H, T): the sinks in units of the weights."""
+    sink = torch.tensor(settings.sink, dtype=torch.int64, device=exponent.device)[:, None].expand_as(exponent)
+    return round_shift(sink if softmax is None else sink.masked_fill(softmax, 0), exponent)
 
 
 def _sum_of_squares(context: Tensor, exponent: Tensor, whole_layer: bool) -> tuple[Tensor, Tensor]:
@@ -278,7 +292,7 @@ def attend(
         softmax=~masked & softmax,
         fallback=~masked & fallback,
         rows=rows.to(torch.int32),
-        output=normalise_heads(settings, context, exponent, weight_sum, rows),
+        output=normalise_heads(settings, context, exponent, weight_sum, rows, softmax),
         weights=weights.to(torch.uint8) if keep_weights else None,
     )
 

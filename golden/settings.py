@@ -59,6 +59,9 @@ class LayerSettings:
         Per head: (mantissa, exponent) of :func:`formats.encode_alpha`.
     gain
         Per head and element: :func:`formats.encode_gain`; used by the two RMS normalisers only.
+    sink
+        Per head: what the ``sum`` normaliser adds to the sum of ReLU weights, in units of the shifted score, unsigned
+        ``formats.SINK_BITS`` bits; 0 for all heads unless given.
     mask
         Per head: True where the head does not run.
     normaliser
@@ -81,6 +84,7 @@ class LayerSettings:
     gain: tuple[tuple[int, ...], ...]
     mask: tuple[bool, ...]
     normaliser: Normaliser
+    sink: tuple[int, ...] | None = None
 
     @property
     def heads(self) -> int:
@@ -97,7 +101,9 @@ class LayerSettings:
             raise ValueError(f"head_dim is {self.head_dim}: 1 to {formats.MAX_HEAD_DIM} is allowed")
         if self.heads == 0 or self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"kv_heads is {self.kv_heads}: a divisor of heads ({self.heads}) is allowed")
-        for field in ("mode", "kappa", "min_active", "min_mass", "alpha", "gain", "mask"):
+        if self.sink is None:
+            object.__setattr__(self, "sink", (0,) * self.heads)
+        for field in ("mode", "kappa", "min_active", "min_mass", "alpha", "gain", "mask", "sink"):
             if len(getattr(self, field)) != self.heads:
                 raise ValueError(f"{field} has {len(getattr(self, field))} entries: {self.heads} are needed")
         limit = 1 << (formats.score_bits(self.head_dim) - 1)
@@ -109,6 +115,7 @@ class LayerSettings:
             self._check("kappa shift", self.kappa[head][1], head, 0, formats.KAPPA_SHIFT_MAX)
             self._check("min_active", self.min_active[head], head, 0, formats.MAX_ROWS)
             self._check("min_mass", self.min_mass[head], head, 0, (1 << 32) - 1)
+            self._check("sink", self.sink[head], head, 0, (1 << formats.SINK_BITS) - 1)
             self._check("alpha mantissa", self.alpha[head][0], head, 0, mantissa_limit - 1)
             self._check("alpha exponent", self.alpha[head][1], head, -alpha_limit, alpha_limit - 1)
             if len(self.gain[head]) != self.head_dim:
@@ -137,6 +144,7 @@ class LayerSettings:
         alpha: float | Sequence[float] = 1.0,
         gain: float | Sequence[Sequence[float]] = DEFAULT_GAIN,
         mask: bool | Sequence[bool] = False,
+        sink: int | Sequence[int] = 0,
     ) -> "LayerSettings":
         """Settings from real numbers: one value for all heads, or a sequence with one entry a head.
 
@@ -149,6 +157,8 @@ class LayerSettings:
             Factor of the ``length`` normaliser; the others know theirs (:func:`alpha_for`).
         gain
             Per head and element, in units of the int8 output.
+        theta, sink
+            In units of score: real values divided by ``score_scale``, rounded.
 
         Raises
         ------
@@ -170,5 +180,6 @@ class LayerSettings:
             alpha=tuple(formats.encode_alpha(value) for value in alphas),
             gain=tuple(tuple(formats.encode_gain(float(value)) for value in row) for row in rows),
             mask=tuple(bool(value) for value in _per_head("mask", mask, heads)),
+            sink=tuple(int(value) for value in _per_head("sink", sink, heads)),
             normaliser=Normaliser(normaliser),
         )

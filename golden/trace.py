@@ -7,6 +7,7 @@ Only numpy is needed here. The arrays of a file:
 ``k``, ``v``   (layers, kv_heads, tokens, d)     int8
 ``score_scale`` (layers, heads)                  optional: real value of one unit of score (softmax needs it)
 ``theta``      (layers, heads)                   optional: threshold in units of score; 0 without it
+``sink``       (layers, heads)                   optional: sink of the ``sum`` normaliser, likewise; 0 without it
 ``gain``       (layers, heads, head_dim)         optional: gain of the RMS normalisers, in units of the int8 output
 ``flags``      (layers, tokens)                  optional: tokens that the model wants evicted early (policy ``dms``)
 ============== ================================= ====================================================================
@@ -31,9 +32,10 @@ from .settings import DEFAULT_GAIN, DEFAULT_SCORE_SCALE, LayerSettings
 __all__ = ["Trace", "TraceError", "load_trace", "make_trace", "quantise", "save_trace"]
 
 _NEEDED = ("q", "k", "v")
-_OPTIONAL = ("score_scale", "theta", "gain", "flags")
+_OPTIONAL = ("score_scale", "theta", "gain", "flags", "sink")
 _MAX_SCORE_SCALE = 88.0
 """kappa, log2(e) times as much, goes up to 127."""
+_MAX_SINK = (1 << formats.SINK_BITS) - 1
 _MAX_GAIN = 1 << (formats.GAIN_BITS - formats.GAIN_FRACTION - 1)
 
 
@@ -60,6 +62,8 @@ class Trace:
         (layers, heads, head_dim), float32 within +-128; 32 when None is given.
     flags
         (layers, tokens), bool: tokens that the model wants evicted when they leave the recent window; may stay None.
+    sink
+        (layers, heads), int32 from 0 to 2**24 - 1, in units of score; 0 when None is given; real numbers are rounded.
 
     Raises
     ------
@@ -74,6 +78,7 @@ class Trace:
     theta: np.ndarray | None = None
     gain: np.ndarray | None = None
     flags: np.ndarray | None = None
+    sink: np.ndarray | None = None
 
     def __post_init__(self):
         for name in _NEEDED:
@@ -96,6 +101,7 @@ class Trace:
         for name, shape, low, high, default, dtype in (
             ("score_scale", (layers, heads), 0, _MAX_SCORE_SCALE, DEFAULT_SCORE_SCALE, np.float32),
             ("theta", (layers, heads), -limit, limit - 1, 0, np.int32),
+            ("sink", (layers, heads), 0, _MAX_SINK, 0, np.int32),
             ("gain", (layers, heads, head_dim), -_MAX_GAIN, _MAX_GAIN, DEFAULT_GAIN, np.float32),
         ):
             array = getattr(self, name)
@@ -127,9 +133,10 @@ class Trace:
         return self.q.shape[3]
 
     def settings(self, layer: int, **choices: Any) -> LayerSettings:
-        """Settings of one layer: the trace's thresholds, scales and gains; ``choices`` as in LayerSettings.create."""
+        """Settings of one layer: the trace's thresholds, sinks, scales, gains; ``choices`` as in LayerSettings.create."""
         own = {
             "theta": self.theta[layer].tolist(),
+            "sink": self.sink[layer].tolist(),
             "score_scale": self.score_scale[layer].tolist(),
             "gain": self.gain[layer].tolist(),
         }
@@ -247,7 +254,9 @@ def quantise(values: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.floor(array / column + 0.5), -127, 127).astype(np.int8), scale
 
 
-def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, flags: Any = None) -> Trace:
+def make_trace(
+    q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, flags: Any = None, sink: Any = None
+) -> Trace:
     """The trace of a model whose attention uses scores ``q . k / sqrt(head_dim)``.
 
     Parameters
@@ -257,6 +266,8 @@ def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, f
         tensors of any float type, as they enter the scores (positions applied, no division by the root yet).
     theta
         (layers, heads): threshold that the model subtracts from its scores; 0 without it.
+    sink
+        (layers, heads): what the model adds to the sum of its weights, in units of its scores; 0 without it.
     gain
         (layers, heads, head_dim): as in :class:`Trace`, in units of the int8 output.
     flags
@@ -275,10 +286,7 @@ def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, f
     _require(len(arrays["k"]) == layers, "k", f"{len(arrays['k'])} layers", f"{layers} like q are needed")
     scale = quantised["q"][1] * quantised["k"][1] / np.sqrt(head_dim)
     score_scale = np.repeat(scale[:, None], heads, axis=1)
-    if theta is not None:
-        theta = _floats("theta", theta)
-        _require(theta.shape == score_scale.shape, "theta", f"shape {theta.shape}", f"{score_scale.shape} is needed")
-        theta = theta / score_scale
+    theta, sink = (_in_scores(*item, score_scale) for item in (("theta", theta), ("sink", sink)))
     if gain is not None:
         gain = _floats("gain", gain).astype(np.float32)
     if flags is not None:
@@ -289,4 +297,14 @@ def make_trace(q: Any, k: Any, v: Any, *, theta: Any = None, gain: Any = None, f
         theta=theta,
         gain=gain,
         flags=flags,
+        sink=sink,
     )
+
+
+def _in_scores(name: str, values: Any, score_scale: np.ndarray) -> np.ndarray | None:
+    """Real values of a model's scores in units of score, (layers, heads)."""
+    if values is None:
+        return None
+    array = _floats(name, values)
+    _require(array.shape == score_scale.shape, name, f"shape {array.shape}", f"{score_scale.shape} is needed")
+    return array / score_scale

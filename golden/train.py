@@ -30,8 +30,8 @@ __all__ = ["record_trace"]
 def record_trace(model: LanguageModel, symbols: Tensor) -> Trace:
     """The trace of a model on one text, (tokens,).
 
-    The gain of a ReLA model becomes units of the int8 output such that each layer's largest output is 127. The sink of
-    a ``relu_sum`` model is not part of a trace.
+    The gain of a ReLA model becomes units of the int8 output such that each layer's largest output is 127. The sink is
+    stored as the model uses it, positive.
     """
     model.eval()
     _, records = model.run(symbols.long()[None])
@@ -39,6 +39,8 @@ def record_trace(model: LanguageModel, symbols: Tensor) -> Trace:
     attentions = [block.attention for block in model.blocks]
     if attentions[0].theta is not None:
         arrays["theta"] = torch.stack([attention.theta for attention in attentions])
+    if attentions[0].sink is not None:
+        arrays["sink"] = torch.stack([torch.nn.functional.softplus(attention.sink) for attention in attentions])
     if attentions[0].gain is not None and attentions[0].gate is None:
         peaks = torch.stack([record.output.abs().max() for record in records]).clamp(min=1e-6)
         gain = torch.stack([attention.gain for attention in attentions]) * 127 / peaks[:, None, None]

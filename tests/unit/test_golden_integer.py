@@ -134,7 +134,9 @@ def _scalar_normalise(settings, heads, rows):
         if settings.normaliser is Normaliser.LENGTH:
             (y, k), exponent = formats.reciprocal(rows), head["exponent"]
         elif settings.normaliser is Normaliser.SUM:
-            y, k = formats.reciprocal(head["weight_sum"]) if head["weight_sum"] else (0, 0)
+            sink = 0 if head["flags"] & 4 else settings.sink[h]
+            divisor = formats.sum_divisor(head["weight_sum"], sink, head["exponent"])
+            y, k = formats.reciprocal(divisor) if divisor else (0, 0)
         else:
             layer, gains = settings.normaliser is Normaliser.RMS_LAYER, settings.gain[h]
             bits = layer_bits if layer else formats.magnitude_bits(head["context"])
@@ -162,6 +164,7 @@ def _varied_settings(seed, normaliser, head_dim=16):
         alpha=[10 ** source.uniform(-4, 4) for _ in range(4)],
         gain=[[source.uniform(-64, 64) for _ in range(head_dim)] for _ in range(4)],
         mask=[False, False, False, seed % 3 == 0],
+        sink=[source.getrandbits(source.randint(0, formats.SINK_BITS)) for _ in range(4)],
     )
 
 
@@ -198,14 +201,15 @@ def test_flags_seen():
 # Outputs against float64 ----------------------------------------------------------------------------------------------
 
 
-def _formula(settings, context, exponent, weight_sum, rows):
+def _formula(settings, context, exponent, weight_sum, rows, softmax):
     """The normaliser's formula in float64, saturated, not rounded."""
     value = context.to(torch.float64)
     if settings.normaliser is Normaliser.LENGTH:
         alpha = torch.tensor([m * 2.0 ** (e - 15) for m, e in settings.alpha], dtype=torch.float64)[:, None, None]
         result = value * 2.0 ** exponent[..., None].to(torch.float64) * alpha / rows[None, :, None]
     elif settings.normaliser is Normaliser.SUM:
-        result = value / weight_sum.clamp(min=1)[..., None]
+        sink = torch.tensor(settings.sink, dtype=torch.float64)[:, None] / 2.0 ** exponent.to(torch.float64)
+        result = value / (weight_sum + sink.masked_fill(softmax, 0)).clamp(min=1)[..., None]
     else:
         value = value * 2.0 ** exponent[..., None].to(torch.float64)
         dims = (0, 2) if settings.normaliser is Normaliser.RMS_LAYER else (2,)
@@ -245,9 +249,13 @@ def test_output_within_one_of_formula(normaliser, heads, head_dim, seed):
         normaliser=normaliser,
         alpha=[2.0 ** source.uniform(-20, 0) for _ in range(heads)],
         gain=[[source.uniform(-127.9, 127.9) for _ in range(head_dim)] for _ in range(heads)],
+        sink=[source.getrandbits(formats.SINK_BITS) for _ in range(heads)],
     )
-    got = model.normalise_heads(settings, context, exponent, weight_sum, rows)
-    ideal = _formula(settings, context, exponent, weight_sum, rows)
+    softmax = torch.rand(heads, tokens, generator=generator) < 0.3
+    if normaliser is Normaliser.SUM:  # the rounding of the sink must not matter
+        weight_sum = weight_sum.clamp(min=1000)
+    got = model.normalise_heads(settings, context, exponent, weight_sum, rows, softmax)
+    ideal = _formula(settings, context, exponent, weight_sum, rows, softmax)
     assert got.dtype is torch.int8
     assert (got - ideal).abs().max().item() <= 1
     assert got.unique().numel() > 30
@@ -283,6 +291,27 @@ def test_extremes_are_exact():
     assert result.exponent.unique().tolist() == [23 - 8]
     assert result.context[0, :, 0].tolist() == [128 * -128 * (t + 1) for t in range(300)]
     assert result.output[0, [0, 1, 3, 255], 0].tolist() == [-128] * 4
+
+
+def test_sink_is_in_units_of_score():
+    """The peak's weight is 12700 / 2**6, rounded; a sink as large as the peak halves the context."""
+    q = torch.tensor([[[100] + [0] * 15]], dtype=torch.int8)
+    k, v = torch.full((1, 1, 16), 127, dtype=torch.int8), torch.full((1, 1, 16), 100, dtype=torch.int8)
+    for sink, expected in ((0, 100), (12700, 50), (3 * 12700, 25), ((1 << formats.SINK_BITS) - 1, 0)):
+        settings = LayerSettings.create(1, 16, normaliser=Normaliser.SUM, sink=sink)
+        result = model.attend_rows(settings, q[:, 0], k, v)
+        assert (result.exponent.item(), result.weight_sum.item()) == (6, 198)
+        assert result.output.unique().tolist() == [expected]
+    settings = LayerSettings.create(1, 16, normaliser=Normaliser.SUM, sink=12700, mode=Mode.SOFTMAX)
+    assert model.attend_rows(settings, q[:, 0], k, v).output.unique().tolist() == [100]
+    null = LayerSettings.create(1, 16, normaliser=Normaliser.SUM, sink=12700, theta=12700)
+    assert model.attend_rows(null, q[:, 0], k, v).output.unique().tolist() == [0]
+
+
+def test_settings_without_sinks_have_none():
+    made = LayerSettings.create(2, 16)
+    fields = {name: getattr(made, name) for name in made.__dataclass_fields__ if name != "sink"}
+    assert LayerSettings(**fields).sink == made.sink == (0, 0)
 
 
 def test_weight_may_round_to_zero():
@@ -351,6 +380,8 @@ def test_alpha_for():
         ({"kv_heads": 3}, "kv_heads is 3: a divisor of heads (2) is allowed"),
         ({"min_mass": 1 << 32}, "min_mass of head 0 is 4294967296: 0 to 4294967295 is allowed"),
         ({"min_active": -1}, "min_active of head 0 is -1: 0 to 65536 is allowed"),
+        ({"sink": [0, 1 << 24]}, "sink of head 1 is 16777216: 0 to 16777215 is allowed"),
+        ({"sink": -1}, "sink of head 0 is -1: 0 to 16777215 is allowed"),
         ({"gain": [[1.0] * 15] * 2}, "gain of head 0 has 15 entries: 16 are needed"),
         ({"score_scale": float("nan")}, "kappa is nan: a finite number from 0 to 127 is needed"),
         ({"alpha": -1.0, "normaliser": Normaliser.LENGTH}, "alpha is -1.0: 0 or a number from 2**-100 to 2**100 is"),

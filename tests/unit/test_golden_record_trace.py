@@ -63,6 +63,25 @@ def test_trace_holds_thresholds():
     assert real[1].tolist() == pytest.approx([0.0, 0.01, -0.02, 0.03], abs=float(trace.score_scale.max()))
 
 
+def test_trace_of_a_sum_reproduces_the_model():
+    """Sinks and thresholds in units of score; outputs in units of the values."""
+    model = _model(attention=AttentionKind.RELU_SUM)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.query.weight.mul_(8)
+            block.attention.sink.uniform_(-3, 1)
+    symbols = _text()[:64]
+    trace = train.record_trace(model, symbols)
+    assert len(set(trace.sink.flatten().tolist())) == 8
+    _, records = model.run(symbols.long()[None])
+    for layer, record in enumerate(records):
+        inputs = (torch.from_numpy(array[layer]) for array in (trace.q, trace.k, trace.v))
+        output = integer.run_layer(trace.settings(layer, normaliser=Normaliser.SUM), *inputs).output
+        expected = record.output[0] * 127 / record.v.abs().max()
+        error = (output - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+        assert error < 0.05
+
+
 def _command(tmp_path, *extra, text="text.txt"):
     sizes = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     paths = ["--text", str(tmp_path / text), "--out", str(tmp_path / "t.npz")]

@@ -193,6 +193,18 @@ def test_contexts_in_integers():
     assert _relative(got, expected) < 0.005
 
 
+@pytest.mark.parametrize("sink", [0, 3000, 100_000])
+def test_relu_sum_in_integers(sink):
+    q, k, v = _int8_case(24)
+    settings = LayerSettings.create(4, 32, kv_heads=2, theta=1000, sink=sink, normaliser=Normaliser.SUM)
+    result = integer.run_layer(settings, q, k, v)
+    floats = (tensor[None].double() for tensor in (q, k, v))
+    theta, sink = 1000 / math.sqrt(32), sink / math.sqrt(32)
+    expected = reference.relu_sum(*floats, theta=theta, sink=sink)[0]
+    assert (result.output - expected).abs().max() < 1.5
+    assert _relative(result.output.double(), expected) < 0.05
+
+
 def test_length_in_integers():
     q, k, v = _int8_case(22)
     settings = LayerSettings.create(4, 32, kv_heads=2, normaliser=Normaliser.LENGTH, alpha=2.0**-12)

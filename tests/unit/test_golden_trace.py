@@ -30,6 +30,7 @@ def _optional():
         "theta": source.integers(-5000, 5000, (LAYERS, HEADS)).astype(np.int32),
         "gain": source.uniform(-100, 100, (LAYERS, HEADS, HEAD_DIM)).astype(np.float32),
         "flags": source.integers(0, 2, (LAYERS, TOKENS)).astype(bool),
+        "sink": source.integers(0, 1 << formats.SINK_BITS, (LAYERS, HEADS)).astype(np.int32),
     }
 
 
@@ -45,7 +46,7 @@ def test_round_trip(tmp_path):
     trace = _full()
     save_trace(tmp_path / "t.npz", trace)
     loaded = load_trace(str(tmp_path / "t.npz"))
-    for name in ("q", "k", "v", "score_scale", "theta", "gain", "flags"):
+    for name in ("q", "k", "v", "score_scale", "theta", "gain", "flags", "sink"):
         got, expected = getattr(loaded, name), getattr(trace, name)
         assert got.dtype == expected.dtype
         assert np.array_equal(got, expected), name
@@ -74,9 +75,9 @@ def test_numpy_files_and_defaults(tmp_path, save):
     trace = load_trace(tmp_path / "t.npz")
     assert np.array_equal(trace.q, _arrays()["q"])
     assert np.unique(trace.score_scale).tolist() == [1 / 256]
-    assert np.unique(trace.theta).tolist() == [0]
+    assert np.unique(trace.theta).tolist() == np.unique(trace.sink).tolist() == [0]
     assert np.unique(trace.gain).tolist() == [32]
-    assert trace.theta.shape == trace.score_scale.shape == (LAYERS, HEADS)
+    assert trace.theta.shape == trace.sink.shape == trace.score_scale.shape == (LAYERS, HEADS)
     assert trace.gain.shape == (LAYERS, HEADS, HEAD_DIM)
     assert trace.flags is None
 
@@ -91,6 +92,7 @@ def test_settings():
     trace = _full()
     settings = trace.settings(1, normaliser=formats.Normaliser.RMS_LAYER, min_active=3)
     assert settings.theta == tuple(trace.theta[1].tolist())
+    assert settings.sink == tuple(trace.sink[1].tolist())
     assert settings.kv_heads == KV_HEADS
     assert settings.kappa[2] == formats.encode_kappa(float(trace.score_scale[1, 2]) / np.log(2))
     assert settings.gain[3][4] == formats.encode_gain(float(trace.gain[1, 3, 4]))
@@ -99,9 +101,11 @@ def test_settings():
     assert trace.settings(1, theta=7).theta == (7,) * HEADS
 
 
-def test_real_thresholds_are_rounded():
-    theta = np.array([[0.4, 0.6, -0.6, 100.0]] * LAYERS)
-    assert Trace(**_arrays(theta=theta)).theta.tolist() == [[0, 1, -1, 100]] * LAYERS
+def test_real_thresholds_and_sinks_are_rounded():
+    theta, sink = (np.array([[0.4, 0.6, third, 100.0]] * LAYERS) for third in (-0.6, 2.4))
+    trace = Trace(**_arrays(theta=theta, sink=sink))
+    assert trace.theta.tolist() == [[0, 1, -1, 100]] * LAYERS
+    assert trace.sink.tolist() == [[0, 1, 2, 100]] * LAYERS
 
 
 NAN = np.full((LAYERS, HEADS), np.nan)
@@ -141,6 +145,9 @@ THETA_LIMIT = 1 << (formats.score_bits(HEAD_DIM) - 1)
         ({"theta": np.zeros((2, 3))}, "array theta has shape (2, 3): (2, 4) is needed"),
         ({"theta": NAN}, "array theta has nan at (0, 0): -524288 to 524287 is allowed"),
         ({"theta": np.full((2, 4), THETA_LIMIT)}, "array theta has 524288 at (0, 0): -524288 to 524287 is allowed"),
+        ({"sink": np.zeros((2, 3))}, "array sink has shape (2, 3): (2, 4) is needed"),
+        ({"sink": np.full((2, 4), -0.5)}, "array sink has -0.5 at (0, 0): 0 to 1.67772e+07 is allowed"),
+        ({"sink": np.full((2, 4), 1 << 24)}, "array sink has 16777216 at (0, 0): 0 to 1.67772e+07 is allowed"),
         ({"gain": np.ones((2, 4))}, "array gain has shape (2, 4): (2, 4, 16) is needed"),
         ({"gain": np.full((2, 4, 16), np.nan)}, "array gain has nan at (0, 0, 0): -128 to 128 is allowed"),
         ({"gain": np.full((2, 4, 16), 128.5)}, "array gain has 128.5 at (0, 0, 0): -128 to 128 is allowed"),
@@ -236,13 +243,14 @@ def test_quantise():
 def test_quantised_scores_are_near():
     source = np.random.default_rng(3)
     q, k, v = (source.normal(size=(LAYERS, heads, 40, 64)) for heads in (HEADS, KV_HEADS, KV_HEADS))
-    theta = source.normal(size=(LAYERS, HEADS))
-    trace = make_trace(q, k, v, theta=theta)
+    theta, sink = source.normal(size=(LAYERS, HEADS)), source.uniform(0, 3, (LAYERS, HEADS))
+    trace = make_trace(q, k, v, theta=theta, sink=sink)
     exact = q @ k.repeat(2, axis=1).swapaxes(2, 3) / 8
     integer = trace.q.astype(np.int64) @ trace.k.astype(np.int64).repeat(2, axis=1).swapaxes(2, 3)
     scale = trace.score_scale[:, :, None, None]
     assert np.abs(integer * scale - exact).std() < 0.02
     assert trace.theta * trace.score_scale == pytest.approx(theta, abs=float(scale.max()))
+    assert trace.sink * trace.score_scale == pytest.approx(sink, abs=float(scale.max()))
 
 
 def test_make_trace_takes_tensors():
@@ -266,6 +274,8 @@ def test_make_trace_takes_tensors():
         ({"theta": np.ones((LAYERS, 3))}, "array theta has shape (2, 3): (2, 4) is needed"),
         ({"theta": NAN}, "array theta has NaN or infinite elements: finite numbers are needed"),
         ({"theta": np.full((LAYERS, HEADS), 1e9)}, "array theta has "),
+        ({"sink": np.ones((LAYERS, 3))}, "array sink has shape (2, 3): (2, 4) is needed"),
+        ({"sink": -np.ones((LAYERS, HEADS))}, "array sink has -"),
         ({"gain": np.ones(3)}, "array gain has shape (3,): (2, 4, 16) is needed"),
         ({"flags": [[True] * TOKENS]}, "array flags has shape (1, 5): (2, 5) is needed"),
         ({"flags": np.ones((LAYERS, TOKENS))}, "array flags has dtype float64: bool is needed"),
