@@ -8,28 +8,29 @@ __all__ = ["Alu", "Logic", "Step"]
 
 
 class Logic(enum.Enum, shape=unsigned(2)):
-    """What a part of the result is made of, besides a shift step."""
+    """Bits of ``a`` and ``b`` that are added to the result."""
 
-    DIRECT = 0  # the sum, or exclusive or
-    AND = 1  # with ``logic`` high
-    OR = 2  # with ``logic`` high
-    ZERO = 3
+    NONE = 0
+    AND = 1
+    OR = 2
+    XOR = 3
 
 
-class Step(enum.Enum, shape=unsigned(2)):
+class Step(enum.Enum, shape=unsigned(3)):
     """Shift of ``a`` that is added to the result."""
 
     NONE = 0
     RIGHT_1 = 1
     RIGHT_8 = 2
-    LEFT_8 = 3
+    LEFT_8 = 4
 
 
 class Alu(wiring.Component):
-    """Combinational; made so that an iCE40 spends 4 logic cells a bit on it: adder, logic and 2 for shift steps.
+    """Combinational: the OR of a sum, logic and a step of a shift, each of which is there or not; or what was loaded.
 
     A shift left by 1 is ``a + a``. The three parts of a word that extension of bytes and halfwords tells apart (bits 7
-    to 0, 15 to 8, 31 to 16) are controlled apart.
+    to 0, 15 to 8, 31 to 16) have their own logic. The sum and what is loaded come last: an OR and a choice in one LUT
+    follow them.
 
     Members
     -------
@@ -37,74 +38,67 @@ class Alu(wiring.Component):
         ``b`` already inverted for subtractions and comparisons.
     carry : In(1)
         Added to ``a + b``.
-    logic : In(1)
-        ``direct`` is ``a ^ b`` instead of the sum.
+    add : In(1)
+        The sum is there.
     parts : In(Logic) * 3
     step : In(Step)
     arithmetic : In(1)
         Steps to the right shift the sign in.
-    unsigned : In(1), compare : In(1)
-        Bit 0 of the result is also set by ``less`` when ``compare`` is high.
-    direct : Out(32)
+    compare : In(1), unsigned : In(1)
+        ``less`` is there, as bit 0.
+    load : In(1), loaded : In(32)
+        The result is ``loaded``.
+    total : Out(32)
+        The sum; 0 without ``add``.
     result : Out(32)
     carry_out : Out(1)
-        Of the sum.
+        Of the sum, without ``unsigned``.
     less : Out(1)
         ``a`` is less than what was inverted to ``b``; with ``carry`` high.
-    zero : Out(1)
-        ``direct`` is 0.
+    equal : Out(1)
+        ``a`` equals ``b``.
     """
 
     def __init__(self):
+        controls = ("carry", "add", "arithmetic", "unsigned", "compare", "load")
         super().__init__(
-            {
-                "a": In(32),
-                "b": In(32),
-                "carry": In(1),
-                "logic": In(1),
-                "parts": In(Logic).array(3),
-                "step": In(Step),
-                "arithmetic": In(1),
-                "unsigned": In(1),
-                "compare": In(1),
-                "direct": Out(32),
-                "result": Out(32),
-                "carry_out": Out(1),
-                "less": Out(1),
-                "zero": Out(1),
-            }
+            {name: In(1) for name in controls}
+            | {name: In(32) for name in ("a", "b", "loaded")}
+            | {name: Out(1) for name in ("carry_out", "less", "equal")}
+            | {"parts": In(Logic).array(3), "step": In(Step), "total": Out(32), "result": Out(32)}
         )
 
     def elaborate(self, platform):
         m = Module()
-        a, b, direct = self.a, self.b, self.direct
+        a, b = self.a, self.b
         total = Signal(34)
-        # The lowest bit makes the carry go into the adder's own chain.
+        # The lowest bit makes the carry go into the adder's own chain. The one above is the sign of a comparison.
+        sign_a, sign_b = a[31] & ~self.unsigned, b[31] | self.unsigned
         m.d.comb += [
-            total.eq(Cat(1, a) + Cat(self.carry, b)),
-            direct.eq(Mux(self.logic, a ^ b, total[1:33])),
-            self.carry_out.eq(total[33]),
-            self.less.eq(Mux(~self.unsigned & (a[31] == b[31]), a[31], ~self.carry_out)),
-            self.zero.eq(direct == 0),
+            total.eq(Cat(1, a, sign_a) + Cat(self.carry, b, sign_b)),
+            self.total.eq(total[1:33] & self.add.replicate(32)),
+            self.less.eq(total[33]),
+            self.carry_out.eq(total[33] ^ sign_a ^ sign_b),
+            self.equal.eq(a == b),
         ]
-        fill = Signal()
-        m.d.comb += fill.eq(self.arithmetic & a[31])
-        step = Signal(32)
-        with m.Switch(self.step):
-            with m.Case(Step.RIGHT_1):
-                m.d.comb += step.eq(Cat(a[1:], fill))
-            with m.Case(Step.RIGHT_8):
-                m.d.comb += step.eq(Cat(a[8:], fill.replicate(8)))
-            with m.Case(Step.LEFT_8):
-                m.d.comb += step.eq(a << 8)
-        logic = Signal(32)
+        # Kept as they are, each is one LUT of iCE40 a bit; Yosys would make them faster, where speed is not needed.
+        logic = Signal(32, attrs={"keep": 1})
+        other = Signal(32, attrs={"keep": 1})
         for part, bits in zip(self.parts, (slice(0, 8), slice(8, 16), slice(16, 32)), strict=True):
             with m.Switch(part):
-                with m.Case(Logic.DIRECT):
-                    m.d.comb += logic[bits].eq(direct[bits])
                 with m.Case(Logic.AND):
-                    m.d.comb += logic[bits].eq(a[bits] & ~direct[bits])
+                    m.d.comb += logic[bits].eq(a[bits] & b[bits])
                 with m.Case(Logic.OR):
-                    m.d.comb += logic[bits].eq(a[bits] | direct[bits])
-        m.d.comb += self.result.eq(logic | step | (self.compare & self.less))
+                    m.d.comb += logic[bits].eq(a[bits] | b[bits])
+                with m.Case(Logic.XOR):
+                    m.d.comb += logic[bits].eq(a[bits] ^ b[bits])
+        fill = self.arithmetic & a[31]
+        step = self.step.as_value()
+        by_1, by_8 = Cat(a[1:], fill), Cat(a[8:], fill.replicate(8))
+        right = Signal(32)
+        m.d.comb += [
+            right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
+            other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
+            self.result.eq(Mux(self.load, self.loaded, self.total | other | (self.compare & self.less))),
+        ]
         return m

@@ -37,7 +37,7 @@ class Operation(data.Struct):
     invert: 1
     carry: 1
     chain: 1  # add the carry of the operation before
-    logic: 1
+    add: 1
     part: Logic
     write: 1
     row: ROW_BITS
@@ -46,6 +46,7 @@ class Operation(data.Struct):
     set_enable: 1
     clear_cycles: 1
     clear_instructions: 1
+    single: 1  # over in a cycle
     exception: 1  # the instruction traps, with this cause, and does nothing else
     cause: 4  # 0 without exception
     last: 1  # of its instruction
@@ -54,9 +55,10 @@ class Operation(data.Struct):
 class ExecuteUnit(wiring.Component):
     """One operation at a time, in as many cycles as it takes.
 
-    1 cycle without waiting for the bus, except: store 2; load of a word 3; of a byte or halfword 4, and 1 more for each
-    byte that it lies above the word's first; shift by n 1 + n // 8 + n % 8; jump and branch that leaves the sequence:
-    until the first fetch from there; multiplication and division 34.
+    1 cycle without waiting for the bus, except: branch 2; store 2; load of a word 3; of a byte or
+    halfword 4, and 1 more for each byte that it lies above the word's first; shift by n 1 + n // 8 + n % 8, but 2 by 0;
+    jump_register 2; multiplication and division 34. Branches and jumps that leave the sequence end with the first fetch
+    from there.
 
     Parameters
     ----------
@@ -112,10 +114,14 @@ class ExecuteUnit(wiring.Component):
         self.held = Signal(32, reset_less=True)  # the value
         # What goes on in this cycle; nothing, if none is high.
         self.first, self.transferring, self.loaded = Signal(), Signal(), Signal()
-        self.jumping, self.passing, self.again = Signal(), Signal(), Signal()
+        self.passing, self.jumping, self.again = Signal(), Signal(), Signal()
         self.last_result = Signal(32, reset_less=True)
         self.forward_a, self.forward_b = Signal(), Signal()
         self.count = Signal(5)  # steps of a shift: bits 4 and 3 by 8, the others by 1
+        # What the ALU does in this cycle. In parts that are above a byte or halfword: its sign.
+        self.step, self.parts = Signal(Step), [Signal(Logic, name=f"part{index}") for index in range(3)]
+        self.invert, self.above = Signal(3), Signal(2)
+        self.final = Signal()  # the last step of a shift
         self.done = Signal()
         self.first_operand, self.second_operand = Signal(32), Signal(32)
 
@@ -133,54 +139,82 @@ class ExecuteUnit(wiring.Component):
             ]
             multiplied, product = mul_div.done, mul_div.result
         self._operands(m, alu)
-        extend = Signal()
-        m.d.comb += extend.eq(self.again & self.now.load)
-        self._parts(m, alu, extend)
         self._result(m, alu, product)
         self._bus(m)
+        self._steps(m)
         self._states(m, alu, multiplied)
         self._issue(m, alu)
         return m
 
     def _operands(self, m: Module, alu: Alu):
         now = self.now
-        byte = ~now.funct3[0]
-        extend = self.again & now.load
-        # Extension of a byte or halfword: both operands are the word so far, and the parts above it become a ^ ~a.
-        invert = Cat(now.invert, now.invert | (extend & byte), now.invert | extend)
+        sign = ~now.funct3[2] & Mux(now.funct3[0], alu.a[15], alu.a[7])
         second = Mux(now.use_value, self.held, self.second_operand)
         m.d.comb += [
             self.first_operand.eq(Mux(self.forward_a, self.last_result, self.a)),
             self.second_operand.eq(Mux(self.forward_b, self.last_result, self.b)),
             alu.a.eq(self.first_operand),
-            alu.b.eq(second ^ Cat(invert[0].replicate(8), invert[1].replicate(8), invert[2].replicate(16))),
+            alu.b[:8].eq(second[:8] ^ self.invert[0].replicate(8)),
+            alu.b[8:16].eq(second[8:16] ^ self.invert[1].replicate(8)),
+            alu.b[16:].eq(second[16:] ^ self.invert[2].replicate(16)),
             alu.carry.eq(now.carry),
-            alu.logic.eq(now.logic | extend),
+            alu.add.eq(now.add),
+            alu.step.eq(self.step),
             alu.arithmetic.eq(now.arithmetic),
             alu.unsigned.eq(now.unsigned),
             alu.compare.eq(now.compare),
+            alu.load.eq(self.loaded),
+            alu.loaded.eq(self.read_data),
         ]
+        for part, code, above in zip(alu.parts, self.parts, (0, *self.above), strict=True):
+            m.d.comb += part.eq(code.as_value() & ~(above & ~sign).replicate(2))
 
-    def _parts(self, m: Module, alu: Alu, extend):
-        """What the ALU's parts do: in the first cycle what the operation says, then steps of a shift, or extension."""
-        now = self.now
-        by_8 = self.count[3:] != 0
-        sign = ~now.funct3[2] & Mux(now.funct3[0], alu.a[15], alu.a[7])
-        above = Mux(sign, Logic.DIRECT, Logic.ZERO)
-        m.d.comb += [part.eq(now.part) for part in alu.parts]
-        with m.If(self.again & (by_8 | (now.shift & ~now.left))):
-            m.d.comb += [part.eq(Logic.ZERO) for part in alu.parts]
-            m.d.comb += alu.step.eq(Mux(by_8, Mux(now.left, Step.LEFT_8, Step.RIGHT_8), Step.RIGHT_1))
-        with m.Elif(extend):
-            m.d.comb += [
-                alu.parts[0].eq(Logic.OR),
-                alu.parts[1].eq(Mux(now.funct3[0], Logic.OR, above)),
-                alu.parts[2].eq(above),
+    def _steps(self, m: Module):
+        """What the ALU does in the next cycle of a shift, or of a load of a byte or halfword.
+
+        A shift by 0 ends with a | a. So does such a load, but for the parts above it: a ^ ~a or 0.
+        """
+        now, next_count = self.now, Signal(5)
+        goes_on = (self.first & now.shift) | (self.loaded & ~now.funct3[1]) | self.again
+        by_8, by_1 = next_count[3:] != 0, next_count[:3] != 0
+        byte = ~now.funct3[0]
+        with m.If(self.first):
+            m.d.comb += next_count.eq(Mux(now.fixed, self.count, self.second_operand[:5]))
+        with m.Elif(self.loaded):
+            m.d.comb += next_count.eq(Cat(Const(0, 3), self.address[:2]))
+        with m.Elif(self.count[3:] != 0):
+            m.d.comb += next_count.eq(Cat(self.count[:3], self.count[3:] - 1))
+        with m.Else():
+            m.d.comb += next_count.eq(self.count[:3] - 1)
+        with m.If(goes_on):
+            m.d.sync += [
+                self.again.eq(1),
+                # On with its own result.
+                self.forward_a.eq(1),
+                self.forward_b.eq(1),
+                now.use_value.eq(0),
+                self.count.eq(next_count),
+                self.final.eq((next_count == 0) | (now.shift & ((next_count == 1) | (next_count == 8)))),
+                self.step.eq(
+                    Mux(by_8, Mux(now.left, Step.LEFT_8, Step.RIGHT_8), Mux(by_1 & ~now.left, Step.RIGHT_1, Step.NONE))
+                ),
+                now.add.eq(~by_8 & by_1 & now.left),
+                *(part.eq(Mux(by_8 | by_1, Logic.NONE, Logic.OR)) for part in self.parts),
             ]
+            with m.If(now.load & ~by_8):
+                m.d.sync += [
+                    self.above.eq(Cat(byte, 1)),
+                    self.invert.eq(Cat(0, byte, 1)),
+                    self.parts[2].eq(Logic.XOR),
+                    self.parts[1].eq(Mux(byte, Logic.XOR, Logic.OR)),
+                ]
+        if self.multiply:
+            with m.If(self.first & now.muldiv):
+                m.d.sync += self.again.eq(1)
 
     def _result(self, m: Module, alu: Alu, product):
         now = self.now
-        result = Mux(self.loaded, self.read_data, alu.result)
+        result = alu.result
         if self.multiply:
             result = Mux(now.muldiv, product, result)
         m.d.comb += [
@@ -194,7 +228,7 @@ class ExecuteUnit(wiring.Component):
         with m.If(~self.accessing):
             m.d.sync += self.last_result.eq(self.result)
         with m.If(self.first):
-            m.d.sync += self.address.eq(alu.direct)
+            m.d.sync += self.address.eq(alu.total)
 
     def _bus(self, m: Module):
         now, word = self.now, self.second_operand
@@ -228,60 +262,37 @@ class ExecuteUnit(wiring.Component):
 
     def _states(self, m: Module, alu: Alu, multiplied):
         now = self.now
-        distance, taken = Signal(5), Signal()
-        stays = (
-            now.exception
-            | now.load
-            | now.store
-            | now.branch
-            | now.jump_register
-            | now.muldiv
-            | (now.shift & (distance != 0))
-        )
-        rest = (self.count == 0) | (now.shift & ((self.count == 1) | (self.count == 8)))
+        # The carry that tells less comes last: nothing but a choice is left to do then.
+        equal = alu.equal ^ now.sense
+        leaves = Mux(alu.less, Mux(now.funct3[2], ~now.sense, equal), Mux(now.funct3[2], now.sense, equal))
+        rest = self.final
         if self.multiply:
             rest = Mux(now.muldiv, multiplied, rest)
         m.d.comb += [
-            distance.eq(Mux(now.fixed, self.count, self.second_operand[:5])),
-            taken.eq(now.branch & (Mux(now.funct3[2], alu.less, alu.zero) ^ now.sense)),
             self.done.eq(
-                (self.first & ~stays)
+                (self.first & now.single & ~now.exception)
                 | self.passing
                 | (self.loaded & now.funct3[1])
                 | (self.again & rest)
                 | (self.transferring & now.store & self.accessed & ~self.error)
                 | self.jumped
             ),
-            self.idle.eq(~(self.first | self.transferring | self.loaded | self.jumping | self.passing | self.again)),
+            self.idle.eq(~(self.first | self.transferring | self.loaded | self.passing | self.jumping | self.again)),
             self.free.eq(self.idle | self.done),
             self.retire.eq(self.done & now.last),
         ]
-        m.d.sync += [self.first.eq(0), self.loaded.eq(0), self.passing.eq(0)]
+        m.d.sync += [self.first.eq(0), self.loaded.eq(0)]
+        with m.If(self.done | self.trap):
+            m.d.sync += [self.jumping.eq(0), self.passing.eq(0), self.again.eq(0)]
         with m.If(self.first & ~now.exception):
             m.d.sync += [
                 self.transferring.eq(now.load | now.store),
-                self.jumping.eq(now.jump_register | taken),
-                self.passing.eq(now.branch & ~taken),
+                self.jumping.eq(now.jump_register | (now.branch & leaves)),
+                self.passing.eq(now.branch & ~leaves),
                 self.from_value.eq(now.branch),
-                self.again.eq(now.muldiv | (now.shift & (distance != 0))),
             ]
         with m.If(self.trap | self.accessed):
             m.d.sync += [self.transferring.eq(0), self.loaded.eq(self.accessed & now.load & ~self.error)]
-        with m.If(self.trap | self.jumped):
-            m.d.sync += self.jumping.eq(0)
-        with m.If(self.again & rest):
-            m.d.sync += self.again.eq(0)
-        with m.If(self.loaded & ~now.funct3[1]):
-            m.d.sync += self.again.eq(1)
-        # A shift goes on with its own result, a load with what it read.
-        with m.If((self.first & now.shift) | self.loaded):
-            m.d.sync += [self.forward_a.eq(1), self.forward_b.eq(1), now.use_value.eq(0)]
-            m.d.sync += self.count.eq(Mux(self.loaded, Cat(Const(0, 3), self.address[:2]), distance))
-        with m.If(self.again):
-            with m.If(self.count[3:] != 0):
-                m.d.sync += self.count[3:].eq(self.count[3:] - 1)
-            with m.Else():
-                m.d.sync += self.count[:3].eq(self.count[:3] - 1)
         for name in ("set_status", "set_enable", "clear_cycles", "clear_instructions"):
             m.d.comb += getattr(self, name).eq(self.first & now[name])
 
@@ -294,6 +305,10 @@ class ExecuteUnit(wiring.Component):
                 self.now.carry.eq(new.carry | (new.chain & alu.carry_out)),
                 self.held.eq(self.value),
                 self.count.eq(self.distance),
+                self.step.eq(Step.NONE),
+                *(part.eq(new.part) for part in self.parts),
+                self.invert.eq(new.invert.replicate(3)),
+                self.above.eq(0),
                 self.first.eq(~new.jump),
                 self.jumping.eq(new.jump),
                 self.from_value.eq(1),

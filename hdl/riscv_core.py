@@ -267,14 +267,18 @@ class RiscvCore(wiring.Component):
             ),
             operation.carry.eq(operation.invert),
             operation.chain.eq(self.counting & step[0]),
-            operation.logic.eq((computes & funct3[2] & ~shifts) | (branches & ~funct3[2]) | (change & funct3[1])),
         ]
-        with m.If(compares):
-            m.d.comb += operation.part.eq(Logic.ZERO)
-        with m.Elif((computes & (funct3 == 0b111)) | (change & (funct3[:2] == 3))):
-            m.d.comb += operation.part.eq(Logic.AND)
-        with m.Elif((computes & (funct3 == 0b110)) | (change & (funct3[:2] == 2))):
-            m.d.comb += operation.part.eq(Logic.OR)
+        with m.If(change & funct3[1]):
+            m.d.comb += operation.part.eq(Mux(funct3[0], Logic.AND, Logic.OR))
+        with m.Elif(computes & funct3[2] & ~shifts), m.Switch(funct3[:2]):
+            with m.Case(0b00):
+                m.d.comb += operation.part.eq(Logic.XOR)
+            with m.Case(0b10):
+                m.d.comb += operation.part.eq(Logic.OR)
+            with m.Case(0b11):
+                m.d.comb += operation.part.eq(Logic.AND)
+        with m.Elif(~compares):
+            m.d.comb += operation.add.eq(1)
         m.d.comb += [
             operation.write.eq(
                 Mux(
@@ -288,6 +292,16 @@ class RiscvCore(wiring.Component):
             operation.set_enable.eq(write & self.csrs.is_enable),
             operation.clear_cycles.eq(self._clears(write, 0) | (self.counting & (step == 0))),
             operation.clear_instructions.eq(self._clears(write, 1) | (self.counting & (step == 2))),
+            operation.single.eq(
+                ~(
+                    operation.load
+                    | operation.store
+                    | operation.branch
+                    | operation.jump_register
+                    | operation.shift
+                    | operation.muldiv
+                )
+            ),
             operation.exception.eq(exception),
             operation.cause.eq(
                 Mux(
