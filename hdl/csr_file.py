@@ -34,8 +34,8 @@ class CsrFile(wiring.Component):
         Of a CSR instruction; it will write.
     illegal : Out(1)
         There is no such CSR, or it is read-only and would be written.
-    row : Out(6), counter : Out(1), aligned : Out(1)
-        Where it is kept (``Row.SHADOW``: nowhere); it is one of the counters; its two lowest bits are always 0.
+    row : Out(6), kept : Out(1), aligned : Out(1)
+        Where it is kept, if it is (else ``Row.NOWHERE``); its two lowest bits are always 0.
     is_status, is_enable : Out(1)
         It is ``mstatus``, ``mie``.
     value : Out(32)
@@ -61,7 +61,7 @@ class CsrFile(wiring.Component):
     def __init__(self, *, multiply: bool = False):
         self.multiply = multiply
         inputs = ("writes", "set_status", "set_enable", "enter", "leave", "interrupt", "retire")
-        outputs = ("illegal", "counter", "aligned", "is_status", "is_enable", "pending", "taken", "due")
+        outputs = ("illegal", "kept", "aligned", "is_status", "is_enable", "pending", "taken", "due")
         super().__init__(
             {name: In(1) for name in (*inputs, "clear_cycles", "clear_instructions")}
             | {name: Out(1) for name in outputs}
@@ -85,17 +85,16 @@ class CsrFile(wiring.Component):
     def _addresses(self, m: Module):
         address = self.address
         read_only = address[10:] == 3
-        m.d.comb += [self.row.eq(Row.SHADOW), self.illegal.eq(read_only & self.writes)]
+        m.d.comb += [self.row.eq(Row.NOWHERE), self.kept.eq(1), self.illegal.eq(read_only & self.writes)]
         with m.Switch(address):
             with m.Case(Csr.MTVEC):
                 m.d.comb += self.row.eq(Row.MTVEC)
             with m.Case(Csr.MSCRATCH, Csr.MEPC, Csr.MCAUSE, Csr.MTVAL):
                 m.d.comb += self.row.eq(Cat(address[:2], Const(Row.MSCRATCH >> 2, 4)))
             with m.Case(*(csr for csr in Csr if "CYCLE" in csr.name or "INSTRET" in csr.name)):
-                m.d.comb += self.counter.eq(1)
                 m.d.comb += self.row.eq(Cat(address[1], address[7], Const(Row.MCYCLE >> 2, 4)))
-            with m.Case(*(csr for csr in Csr if csr in SMALL)):
-                pass
+            with m.Case(*SMALL):
+                m.d.comb += self.kept.eq(0)
             with m.Default():
                 m.d.comb += self.illegal.eq(1)
         m.d.comb += self.aligned.eq((address == Csr.MTVEC) | (address == Csr.MEPC))

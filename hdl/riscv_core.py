@@ -77,7 +77,7 @@ class RiscvCore(wiring.Component):
         self.cause, self.interrupted = Signal(4), Signal()
         self.of_access = Signal()  # the trap is of a load or store
         self.two_steps, self.predicted, self.plain = Signal(), Signal(), Signal()
-        self.begins, self.due, self.interrupt_now = Signal(), Signal(), Signal()
+        self.begins, self.interrupt_now = Signal(), Signal()
         self.target = Signal(32)
 
     def elaborate(self, platform):
@@ -126,30 +126,34 @@ class RiscvCore(wiring.Component):
     def _control(self, m: Module):
         """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
         d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
-        settled, waits, waiting = Signal(), Signal(), Signal()
-        begins, last, leave, blocked = self.begins, Signal(), Signal(), Signal()
+        begins, last, leave = self.begins, Signal(), Signal()
+        held_up, cleared = Signal(), Signal()
+        due, stopped, starts = Signal(), Signal(), Signal()
         m.d.comb += [
             # Backward branches are predicted taken.
             self.predicted.eq(d.branch & self.word[31] & ~self.word[8]),
             self.two_steps.eq(d.jal | d.jalr | self.predicted),
             self.plain.eq(~(self.trapping | self.counting)),
             begins.eq(self.plain & (self.step == 0)),
-            # Any CSR that may be a counter.
-            self.due.eq(csrs.due | (d.csr & self.word[31] & ~self.counted)),
-            # An interrupt comes after a wfi, not before.
-            self.interrupt_now.eq(csrs.taken & ~(d.system & (~settled | waits))),
-            waiting.eq(d.system & (~execute.idle | ~settled | (waits & ~csrs.pending))),
-            blocked.eq(begins & (self.due | self.interrupt_now | waiting)),
-            execute.issue.eq(self.valid & ~blocked & execute.free & ~(execute.leaving & begins)),
+            stopped.eq(Mux(d.system, ~cleared, held_up)),
+            execute.issue.eq(self.valid & execute.free & ~(begins & (stopped | execute.leaving))),
             last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
             leave.eq(execute.issue & last & ~self.counting),
             fetch.take.eq((leave | ~self.valid) & fetch.valid),
             fetch.advance.eq(execute.issue & begins),
-            self.sleeping.eq(self.valid & begins & settled & waits & ~csrs.pending),
+            # What comes before an instruction. Any CSR that may be a counter needs the sum.
+            due.eq(csrs.due | (d.csr & self.word[31] & ~self.counted)),
+            starts.eq(self.valid & begins & stopped & execute.idle),
+            self.interrupt_now.eq(starts & csrs.taken & ~due & ~d.wfi),
+            self.sleeping.eq(starts & d.wfi & ~csrs.pending),
             csrs.enter.eq(execute.issue & self.trapping & last),
             csrs.leave.eq(execute.issue & self.plain & d.mret),
         ]
-        m.d.sync += [settled.eq(self.valid & begins & ~execute.issue), waits.eq(d.wfi)]
+        m.d.sync += [
+            held_up.eq(csrs.due | csrs.taken),
+            # An interrupt comes after a wfi, not before.
+            cleared.eq(starts & Mux(d.wfi, csrs.pending, ~csrs.taken) & ~due),
+        ]
         with m.If(leave | ~self.valid):
             m.d.sync += [
                 self.valid.eq(fetch.valid & ~execute.leaving),
@@ -162,13 +166,13 @@ class RiscvCore(wiring.Component):
                 m.d.sync += [self.trapping.eq(0), self.counting.eq(0), self.counted.eq(self.counting)]
         with m.If(execute.leaving & begins):
             m.d.sync += self.valid.eq(0)
-        with m.If(self.valid & begins & execute.idle):
-            m.d.sync += [self.counting.eq(self.due), self.trapping.eq(self.interrupt_now & ~self.due)]
+        with m.If(starts):
+            m.d.sync += [self.counting.eq(due), self.trapping.eq(self.interrupt_now)]
             m.d.sync += [self.booting.eq(0), self.of_access.eq(0)]
             m.d.sync += [self.interrupted.eq(1), self.cause.eq(Cause.EXTERNAL_INTERRUPT)]
         with m.If(execute.trap):
             m.d.sync += [self.trapping.eq(1), self.step.eq(0), self.valid.eq(1), self.word.eq(TRAP_WORD)]
-            m.d.sync += [self.of_access.eq(execute.accessing & ~execute.now.exception)]
+            m.d.sync += [self.of_access.eq(execute.accessing & ~execute.now.exception), self.booting.eq(0)]
             m.d.sync += [self.interrupted.eq(0), self.cause.eq(execute.cause)]
 
     def _value(self, m: Module):
@@ -219,13 +223,13 @@ class RiscvCore(wiring.Component):
                 m.d.comb += row_a.eq(Mux(self.booting, ZERO, Row.MTVEC))
         with m.Elif(d.csr), m.Switch(step):
             with m.Case(0):
-                m.d.comb += [row_a.eq(ZERO), row.eq(Row.SHADOW)]
+                m.d.comb += [row_a.eq(Mux(csrs.kept, csrs.row, ZERO)), row.eq(Row.OLD)]
             with m.Case(1):
-                m.d.comb += [row_a.eq(Mux(self.word[12:14] == 1, ZERO, csrs.row)), row.eq(Row.NEXT)]
+                m.d.comb += [row_a.eq(Mux(self.word[12:14] == 1, ZERO, Row.OLD)), row.eq(csrs.row)]
             with m.Case(2):
-                m.d.comb += row_a.eq(csrs.row)
+                m.d.comb += row_a.eq(Row.OLD)
             with m.Case(3):
-                m.d.comb += [row_a.eq(Row.NEXT), row.eq(csrs.row)]
+                m.d.comb += row.eq(Row.NOWHERE)
         with m.Elif(d.mret):
             m.d.comb += row_a.eq(Row.MEPC)
         m.d.comb += [self.execute.row_a.eq(row_a), self.execute.operation.row.eq(row)]
@@ -238,7 +242,7 @@ class RiscvCore(wiring.Component):
         one, two = plain & (step == 0), plain & (step == 1)
         computes = plain & (d.op | d.op_imm) & ~d.muldiv
         change = plain & d.csr & (step == 1)
-        write = plain & d.csr & (step == 3)
+        done = plain & d.csr & (step == 3)
         compares = computes & (funct3[1:] == 1)
         branches = plain & d.branch & (~self.predicted | step[0])
         shifts = computes & (funct3[:2] == 1)
@@ -287,11 +291,11 @@ class RiscvCore(wiring.Component):
                     self.counting | (step != 3),
                 )
             ),
-            operation.aligned.eq(write & self.csrs.aligned),
-            operation.set_status.eq(write & self.csrs.is_status),
-            operation.set_enable.eq(write & self.csrs.is_enable),
-            operation.clear_cycles.eq(self._clears(write, 0) | (self.counting & (step == 0))),
-            operation.clear_instructions.eq(self._clears(write, 1) | (self.counting & (step == 2))),
+            operation.aligned.eq(change & self.csrs.aligned),
+            operation.set_status.eq(change & self.csrs.is_status),
+            operation.set_enable.eq(change & self.csrs.is_enable),
+            operation.clear_cycles.eq(self._clears(done, 0) | (self.counting & (step == 0))),
+            operation.clear_instructions.eq(self._clears(done, 1) | (self.counting & (step == 2))),
             operation.single.eq(
                 ~(
                     operation.load
@@ -314,9 +318,9 @@ class RiscvCore(wiring.Component):
             operation.last.eq(plain & Mux(d.csr, step == 3, ~self.two_steps | two)),
         ]
 
-    def _clears(self, write, index: int):
+    def _clears(self, done, index: int):
         """A CSR instruction writes the low half of a counter."""
-        return write & self.csrs.writes & (self.csrs.row == Row.MCYCLE + index)
+        return done & self.csrs.writes & (self.csrs.row == Row.MCYCLE + index)
 
     def _trace(self, m: Module):
         execute, trace = self.execute, self.trace
@@ -325,7 +329,7 @@ class RiscvCore(wiring.Component):
             m.d.sync += pc.eq(self.fetch.pc)
         m.d.comb += [
             trace.retire.eq(execute.retire),
-            trace.trap.eq(execute.trap | (self.valid & self.begins & execute.idle & self.interrupt_now & ~self.due)),
+            trace.trap.eq(execute.trap | self.interrupt_now),
             trace.pc.eq(Cat(Const(0, 2), Mux(execute.idle, self.fetch.pc, pc))),
             trace.write.eq(execute.write & ~execute.row[-1]),
             trace.rd.eq(execute.row),

@@ -80,7 +80,7 @@ class Row(IntEnum):
     Chosen so that an address becomes a row with little logic: two bits of the address are in each group of rows.
     """
 
-    SHADOW = 0x20  # a CSR that is not kept in a row, while it is accessed
+    NOWHERE = 0x20  # never read: what is written to a CSR that is not kept in a row
     MTVEC = 0x21
     MSCRATCH = 0x24
     MEPC = 0x25
@@ -90,7 +90,7 @@ class Row(IntEnum):
     MINSTRET = 0x29
     MCYCLEH = 0x2A
     MINSTRETH = 0x2B
-    NEXT = 0x2C  # what a CSR will become
+    OLD = 0x2C  # what a CSR was before it is written
 
 
 TRAP_WORD = 0xFFDFF06F
