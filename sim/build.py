@@ -109,6 +109,8 @@ def compile_bench(verilog: str, *, top: str = TOPS[0], simulator: str = "verilat
         if value not in allowed:
             raise BuildError(f"{name} is {value!r}: {' or '.join(allowed)} is allowed")
     _require_tools(simulator)
+    if simulator == "icarus":
+        verilog = _evaluate_at_start(verilog)
     plan = _plan(verilog, top, simulator, waves)
     key = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:24]
     folder = cache_folder() / f"{simulator}-{key}"
@@ -289,17 +291,17 @@ def _add_runtime(work: Path, make: list[str], environment: dict, plan: dict) -> 
 
 
 def _evaluate_at_start(verilog: str) -> str:
-    """Yosys's combinational blocks watch a dummy register that is to wake them at time 0.
+    """Let Icarus evaluate every combinational block at time 0, also where its inputs do not change: it would stay X.
 
-    Icarus initialises it before they watch, so a block whose inputs do not change would stay X; `#0` sets it after.
+    Yosys's larger blocks watch a dummy register that is to wake them, but Icarus initialises it before they watch: `#0`
+    sets it after. Those of one assignment have none.
     """
-    return re.sub(r"reg (\\\$auto\$\S+:dump_module\$\d+ ) = 0;", r"reg \1; initial #0 \1= 0;", verilog)
+    verilog = re.sub(r"reg (\\\$auto\$\S+:dump_module\$\d+ ) = 0;", r"reg \1; initial #0 \1= 0;", verilog)
+    return re.sub(r"(?m)^( *)always @\*\n *(\S.*;)$", r"\g<0>\n\1initial #0 \2", verilog)
 
 
 def _icarus(work: Path, plan: dict) -> None:
-    source = work / _source(plan)
-    source.write_text(_evaluate_at_start(source.read_text()))
-    sources = [*map(str, _bench_sources()), source.name]
+    sources = [*map(str, _bench_sources()), _source(plan)]
     tops = ["-s", TOP]
     if plan["waves"]:
         (work / "dump.v").write_text(
