@@ -56,7 +56,7 @@ class Alu(wiring.Component):
     less : Out(1)
         ``a`` is less than what was inverted to ``b``; with ``carry`` high.
     equal : Out(1)
-        ``a`` equals ``b``.
+        ``a`` equals ``b``; with XOR in all parts.
     """
 
     def __init__(self):
@@ -79,7 +79,6 @@ class Alu(wiring.Component):
             self.total.eq(total[1:33] & self.add.replicate(32)),
             self.less.eq(total[33]),
             self.carry_out.eq(total[33] ^ sign_a ^ sign_b),
-            self.equal.eq(a == b),
         ]
         # Kept as they are, each is one LUT of iCE40 a bit; Yosys would make them faster, where speed is not needed.
         logic = Signal(32, attrs={"keep": 1})
@@ -98,6 +97,7 @@ class Alu(wiring.Component):
         right = Signal(32)
         m.d.comb += [
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
+            self.equal.eq(logic == 0),
             other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
             self.result.eq(Mux(self.load, self.loaded, self.total | other | (self.compare & self.less))),
         ]

@@ -77,7 +77,7 @@ class ExecuteUnit(wiring.Component):
         To the register file.
     accessing, access, store, data, strobe, address, accessed, error, read_data
         Data on the bus: see InstructionFetch. ``address`` has 32 bits.
-    jump, from_value, jump_addr, jumped
+    busy, jump, from_value, jump_addr, jumped
         Jumps: see InstructionFetch.
     trap : Out(1), cause : Out(4)
         The operation ends, in this cycle, with this exception. If it was a load or store, its address is written to
@@ -92,10 +92,10 @@ class ExecuteUnit(wiring.Component):
 
     def __init__(self, *, multiply: bool = False):
         self.multiply = multiply
-        outputs = ("free", "idle", "write", "accessing", "access", "store", "jump", "from_value", "trap", "leaving")
+        outputs = ("free", "idle", "write", "accessing", "access", "store", "busy", "jump", "from_value")
         to_csr = ("set_status", "set_enable", "clear_cycles", "clear_instructions")
         super().__init__(
-            {name: Out(1) for name in (*outputs, *to_csr, "retire")}
+            {name: Out(1) for name in (*outputs, *to_csr, "trap", "leaving", "retire")}
             | {name: In(1) for name in ("issue", "accessed", "error", "jumped")}
             | {name: In(32) for name in ("value", "a", "b", "read_data")}
             | {name: Out(32) for name in ("result", "data", "address")}
@@ -123,6 +123,7 @@ class ExecuteUnit(wiring.Component):
         self.invert, self.above = Signal(3), Signal(2)
         self.final = Signal()  # the last step of a shift
         self.done = Signal()
+        self.bad = Signal()  # the address of an access or jump is misaligned, or the jump does not exist
         self.first_operand, self.second_operand = Signal(32), Signal(32)
 
     def elaborate(self, platform):
@@ -140,7 +141,7 @@ class ExecuteUnit(wiring.Component):
             multiplied, product = mul_div.done, mul_div.result
         self._operands(m, alu)
         self._result(m, alu, product)
-        self._bus(m)
+        self._bus(m, alu)
         self._steps(m)
         self._states(m, alu, multiplied)
         self._issue(m, alu)
@@ -148,7 +149,7 @@ class ExecuteUnit(wiring.Component):
 
     def _operands(self, m: Module, alu: Alu):
         now = self.now
-        sign = ~now.funct3[2] & Mux(now.funct3[0], alu.a[15], alu.a[7])
+        sign = ~now.funct3[2] & Mux(now.funct3[0], self.last_result[15], self.last_result[7])
         second = Mux(now.use_value, self.held, self.second_operand)
         m.d.comb += [
             self.first_operand.eq(Mux(self.forward_a, self.last_result, self.a)),
@@ -166,8 +167,9 @@ class ExecuteUnit(wiring.Component):
             alu.load.eq(self.loaded),
             alu.loaded.eq(self.read_data),
         ]
-        for part, code, above in zip(alu.parts, self.parts, (0, *self.above), strict=True):
-            m.d.comb += part.eq(code.as_value() & ~(above & ~sign).replicate(2))
+        for index, (part, code, above) in enumerate(zip(alu.parts, self.parts, (0, *self.above), strict=True)):
+            kept = Signal(2, name=f"logic{index}", attrs={"keep": 1})  # not spread over the bits that it controls
+            m.d.comb += [kept.eq(code.as_value() & ~(above & ~sign).replicate(2)), part.eq(kept)]
 
     def _steps(self, m: Module):
         """What the ALU does in the next cycle of a shift, or of a load of a byte or halfword.
@@ -230,12 +232,9 @@ class ExecuteUnit(wiring.Component):
         with m.If(self.first):
             m.d.sync += self.address.eq(alu.total)
 
-    def _bus(self, m: Module):
+    def _bus(self, m: Module, alu: Alu):
         now, word = self.now, self.second_operand
         offset, size = self.address[:2], now.funct3[:2]
-        misaligned = (offset[0] & (size != 0)) | (offset[1] & size[1])
-        failed = self.accessed & self.error
-        target = Mux(self.from_value, self.held[1], self.address[1])
         with m.Switch(size):
             with m.Case(0):
                 m.d.comb += [self.data.eq(word[:8].replicate(4)), self.strobe.eq(1 << offset)]
@@ -244,55 +243,62 @@ class ExecuteUnit(wiring.Component):
             with m.Default():
                 m.d.comb += [self.data.eq(word), self.strobe.eq(0b1111)]
         m.d.comb += [
-            self.access.eq(self.transferring & ~misaligned),
+            self.access.eq(self.transferring & ~self.bad),
             self.store.eq(now.store),
-            self.jump.eq(self.jumping & ~target & ~now.exception),
+            self.jump.eq(self.jumping & ~self.bad),
             self.jump_addr.eq(self.held[2:]),
             self.trap.eq(
-                (self.transferring & (misaligned | failed))
-                | (self.jumping & (target | now.exception))
+                ((self.transferring | self.jumping) & self.bad)
+                | (self.accessed & self.error)
                 | (self.first & now.exception)
             ),
             self.cause.eq(now.cause),
             self.leaving.eq(self.jumping),
+            self.busy.eq(self.transferring | self.jumping),
         ]
         with m.If(self.transferring):
             fault = Mux(now.store, Cause.STORE_FAULT, Cause.LOAD_FAULT)
-            m.d.comb += self.cause.eq(Mux(misaligned, fault & ~1, fault))
+            m.d.comb += self.cause.eq(Mux(self.bad, fault & ~1, fault))
+        with m.If(self.first):
+            low = alu.total[:2]
+            misaligned = (now.load | now.store) & ((low[0] & (size != 0)) | (low[1] & size[1]))
+            m.d.sync += self.bad.eq(misaligned | (now.jump_register & low[1]) | (now.branch & self.held[1]))
 
     def _states(self, m: Module, alu: Alu, multiplied):
         now = self.now
         # The carry that tells less comes last: nothing but a choice is left to do then.
         equal = alu.equal ^ now.sense
         leaves = Mux(alu.less, Mux(now.funct3[2], ~now.sense, equal), Mux(now.funct3[2], now.sense, equal))
+        early, over = Signal(), Signal()
         rest = self.final
         if self.multiply:
             rest = Mux(now.muldiv, multiplied, rest)
         m.d.comb += [
-            self.done.eq(
+            early.eq(
                 (self.first & now.single & ~now.exception)
                 | self.passing
                 | (self.loaded & now.funct3[1])
                 | (self.again & rest)
-                | (self.transferring & now.store & self.accessed & ~self.error)
-                | self.jumped
             ),
+            self.done.eq(early | over),
             self.idle.eq(~(self.first | self.transferring | self.loaded | self.passing | self.jumping | self.again)),
-            self.free.eq(self.idle | self.done),
+            # The bus answers late.
+            over.eq((self.accessed & now.store & ~self.error) | self.jumped),
+            self.free.eq(self.idle | early | over),
             self.retire.eq(self.done & now.last),
         ]
         m.d.sync += [self.first.eq(0), self.loaded.eq(0)]
-        with m.If(self.done | self.trap):
-            m.d.sync += [self.jumping.eq(0), self.passing.eq(0), self.again.eq(0)]
-        with m.If(self.first & ~now.exception):
+        with m.If(self.first):
             m.d.sync += [
                 self.transferring.eq(now.load | now.store),
                 self.jumping.eq(now.jump_register | (now.branch & leaves)),
                 self.passing.eq(now.branch & ~leaves),
                 self.from_value.eq(now.branch),
             ]
-        with m.If(self.trap | self.accessed):
-            m.d.sync += [self.transferring.eq(0), self.loaded.eq(self.accessed & now.load & ~self.error)]
+        with m.If(self.accessed):
+            m.d.sync += [self.transferring.eq(0), self.loaded.eq(now.load & ~self.error)]
+        with m.If((self.done & ~self.first) | self.trap):
+            m.d.sync += [self.transferring.eq(0), self.jumping.eq(0), self.passing.eq(0), self.again.eq(0)]
         for name in ("set_status", "set_enable", "clear_cycles", "clear_instructions"):
             m.d.comb += getattr(self, name).eq(self.first & now[name])
 
@@ -312,6 +318,7 @@ class ExecuteUnit(wiring.Component):
                 self.first.eq(~new.jump),
                 self.jumping.eq(new.jump),
                 self.from_value.eq(1),
+                self.bad.eq(new.exception | self.value[1]),
                 self.forward_a.eq(writes & (self.now.row == self.row_a)),
                 self.forward_b.eq(writes & (self.now.row == self.row_b)),
             ]

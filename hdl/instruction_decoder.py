@@ -32,6 +32,7 @@ class InstructionDecoder(wiring.Component):
     muldiv : Out(1)
         Of the M extension.
     illegal : Out(1)
+        Not an instruction, as far as can be told without looking further into SYSTEM words.
     immediate : Out(32)
         Of the word's own format; undefined where it has none.
     """
@@ -77,7 +78,7 @@ class InstructionDecoder(wiring.Component):
         m.d.comb += muldiv.eq((self.op & (funct7 == 1)) if self.multiply else 0)
         legal = Signal()
         with m.Switch(opcode):
-            with m.Case(Opcode.LUI, Opcode.AUIPC, Opcode.JAL):
+            with m.Case(Opcode.LUI, Opcode.AUIPC, Opcode.JAL, Opcode.SYSTEM):
                 m.d.comb += legal.eq(1)
             with m.Case(Opcode.LOAD):
                 m.d.comb += legal.eq((funct3[:2] != 3) & (funct3 != 6))
@@ -91,6 +92,4 @@ class InstructionDecoder(wiring.Component):
                 m.d.comb += legal.eq(~shift | plain | (other & funct3[2]))
             with m.Case(Opcode.OP):
                 m.d.comb += legal.eq(plain | (other & with_other) | muldiv)
-            with m.Case(Opcode.SYSTEM):
-                m.d.comb += legal.eq(self.csr | self.ecall | self.ebreak | self.mret | self.wfi)
         m.d.comb += [self.muldiv.eq(muldiv), self.illegal.eq(~(legal & self.word[:2].all()))]

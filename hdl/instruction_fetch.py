@@ -32,6 +32,8 @@ class InstructionFetch(wiring.Component):
     jump : In(1), from_value : In(1), jump_addr : In(30)
         The sequence goes on at ``jump_addr`` (``from_value``) or ``access_addr``; holds until ``jumped``. Whatever was
         fetched before is dropped.
+    busy : In(1)
+        No fetch in sequence begins; high with ``access`` and with ``jump``.
     jumped : Out(1)
         The first fetch of the new sequence takes place in this cycle.
     advance : In(1)
@@ -56,6 +58,7 @@ class InstructionFetch(wiring.Component):
                 "strobe": In(4),
                 "accessed": Out(1),
                 "error": Out(1),
+                "busy": In(1),
                 "jump": In(1),
                 "from_value": In(1),
                 "jump_addr": In(30),
@@ -76,8 +79,8 @@ class InstructionFetch(wiring.Component):
         room, foreign, transfer = Signal(), Signal(), Signal()
         m.d.comb += [
             room.eq(Mux(self.accessing, ~(buffered | arrived), ~(buffered & arrived))),
-            foreign.eq((self.access | self.jump) & ~waiting),
-            bus.request.eq(self.access | self.jump | waiting | room),
+            foreign.eq(self.busy & ~waiting),
+            bus.request.eq(waiting | Mux(self.busy, self.access | self.jump, room)),
             bus.write.eq(self.write & self.access & ~waiting),
             bus.addr.eq(Mux(foreign, Mux(self.from_value, self.jump_addr, self.access_addr), next_addr)),
             bus.data.eq(self.data),

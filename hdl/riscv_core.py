@@ -100,7 +100,7 @@ class RiscvCore(wiring.Component):
         fetch, execute, csrs, registers = self.fetch, self.execute, self.csrs, self.registers
         m.d.comb += [
             *(getattr(fetch, name).eq(getattr(execute, name)) for name in ("accessing", "access", "data", "strobe")),
-            *(getattr(fetch, name).eq(getattr(execute, name)) for name in ("jump", "from_value", "jump_addr")),
+            *(getattr(fetch, name).eq(getattr(execute, name)) for name in ("busy", "jump", "from_value", "jump_addr")),
             fetch.write.eq(execute.store),
             fetch.access_addr.eq(execute.address[2:]),
             *(getattr(execute, name).eq(getattr(fetch, name)) for name in ("accessed", "error", "jumped")),
@@ -126,7 +126,7 @@ class RiscvCore(wiring.Component):
     def _control(self, m: Module):
         """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
         d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
-        begins, last, leave = self.begins, Signal(), Signal()
+        begins, ready, last, vacant = self.begins, Signal(), Signal(), Signal()
         held_up, cleared = Signal(), Signal()
         due, stopped, starts = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -136,10 +136,12 @@ class RiscvCore(wiring.Component):
             self.plain.eq(~(self.trapping | self.counting)),
             begins.eq(self.plain & (self.step == 0)),
             stopped.eq(Mux(d.system, ~cleared, held_up)),
-            execute.issue.eq(self.valid & execute.free & ~(begins & (stopped | execute.leaving))),
+            ready.eq(self.valid & ~(begins & (stopped | execute.leaving))),
+            execute.issue.eq(ready & execute.free),
             last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
-            leave.eq(execute.issue & last & ~self.counting),
-            fetch.take.eq((leave | ~self.valid) & fetch.valid),
+            # ``free`` comes late.
+            vacant.eq(~self.valid | (ready & last & ~self.counting & execute.free)),
+            fetch.take.eq(vacant & fetch.valid),
             fetch.advance.eq(execute.issue & begins),
             # What comes before an instruction. Any CSR that may be a counter needs the sum.
             due.eq(csrs.due | (d.csr & self.word[31] & ~self.counted)),
@@ -154,7 +156,7 @@ class RiscvCore(wiring.Component):
             # An interrupt comes after a wfi, not before.
             cleared.eq(starts & Mux(d.wfi, csrs.pending, ~csrs.taken) & ~due),
         ]
-        with m.If(leave | ~self.valid):
+        with m.If(vacant):
             m.d.sync += [
                 self.valid.eq(fetch.valid & ~execute.leaving),
                 self.word.eq(fetch.word),
@@ -237,8 +239,11 @@ class RiscvCore(wiring.Component):
     def _operation(self, m: Module):
         d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
         funct3 = word[12:15]
-        exception = Signal()
-        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.csr & self.csrs.illegal) | d.ecall | d.ebreak))
+        exception, legal_system, of_system = Signal(), Signal(), Signal()
+        # A SYSTEM word is looked at for a cycle before it goes on.
+        m.d.comb += legal_system.eq(Mux(d.csr, ~self.csrs.illegal, d.mret | d.wfi))
+        m.d.sync += of_system.eq(~legal_system)
+        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.system & of_system)))
         one, two = plain & (step == 0), plain & (step == 1)
         computes = plain & (d.op | d.op_imm) & ~d.muldiv
         change = plain & d.csr & (step == 1)
@@ -274,6 +279,8 @@ class RiscvCore(wiring.Component):
         ]
         with m.If(change & funct3[1]):
             m.d.comb += operation.part.eq(Mux(funct3[0], Logic.AND, Logic.OR))
+        with m.Elif(branches):
+            m.d.comb += operation.part.eq(Logic.XOR)
         with m.Elif(computes & funct3[2] & ~shifts), m.Switch(funct3[:2]):
             with m.Case(0b00):
                 m.d.comb += operation.part.eq(Logic.XOR)
