@@ -54,6 +54,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(ACTIVE) $(RUN)/python -m reluctant.sim.benchmark
+	$(ACTIVE) $(RUN)/python -m reluctant.benchmark
 
 clean:
 	rm -rf $(VENV) build out .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -24,7 +24,7 @@ from reluctant.hdl.config import UnitConfig
 from .program import Job, Program, Step, WaitIdle, Write
 from .run import simulate
 
-__all__ = ["CASES", "Case", "Measurement", "measure"]
+__all__ = ["CASES", "HEADS", "Case", "Measurement", "measure", "repeated_rows"]
 
 HEADS = 8
 STEPS = 16
@@ -83,7 +83,7 @@ class Measurement:
         return self.case.bound is None or self.utilisation >= self.case.bound
 
 
-def _rows(array: np.ndarray, heads: int, rows: int, head_dim: int) -> np.ndarray:
+def repeated_rows(array: np.ndarray, heads: int, rows: int, head_dim: int) -> np.ndarray:
     """A layer's rows (heads, tokens, d), repeated to the shape wanted; the last token stays last."""
     repeats = [-(-size // have) for size, have in zip((heads, rows, head_dim), array.shape, strict=True)]
     return np.tile(array, repeats)[:heads, -rows:, :head_dim]
@@ -93,9 +93,9 @@ def _program(trace: Trace, layer: int, case: Case, head_dim: int) -> Program:
     """Fill the store with n - 1 rows, clear the counters, then STEPS steps that all attend to n rows."""
     shared = trace.q.shape[1] // trace.k.shape[1]  # each head gets a copy of the KV head that it shares
     keys, values = (
-        _rows(np.repeat(rows[layer], shared, axis=0), HEADS, case.n, head_dim) for rows in (trace.k, trace.v)
+        repeated_rows(np.repeat(rows[layer], shared, axis=0), HEADS, case.n, head_dim) for rows in (trace.k, trace.v)
     )
-    queries = _rows(trace.q[layer], HEADS, max(STEPS, case.n), head_dim)
+    queries = repeated_rows(trace.q[layer], HEADS, max(STEPS, case.n), head_dim)
     repeats = head_dim / trace.q.shape[-1]
     scale = [float(value) / repeats for value in trace.score_scale[layer]]
     settings = LayerSettings.create(
