@@ -1,9 +1,9 @@
 """What the scheduler costs: ``python -m reluctant.benchmark`` runs the same steps on a system and on a bare unit.
 
 The store is full, so that each step also evicts a row: the firmware plans it, tells the unit, looks at the result and
-replies, while the unit works on other steps. Overhead is the share of the system's cycles that the bare unit, driven by
-a host without delay, does not need. BUZZ and NACL evict other rows than the bare unit, which always takes those that the
-policy's metric names over the whole store, so for them it can be a little below zero.
+replies, while the unit works on other steps. Overhead is the share of the system's cycles that the bare unit, driven
+by a host without delay, does not need. BUZZ and NACL evict other rows than the bare unit, which always takes those
+that the policy's metric names over the whole store, so for them it can be a little below zero.
 """
 
 import argparse
