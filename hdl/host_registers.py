@@ -87,6 +87,8 @@ class HostRegisters(wiring.Component):
         self._count(m, counters)
         target = self._decode(m, bus, block, counters)
         result, address = Signal(32, reset_less=True), Signal(WORD_SHIFT + len(self.memory.addr))
+        word = Signal(32, reset_less=True)  # of a message or of the core's memory, registered as it is late in a cycle
+        m.d.sync += word.eq(Mux(target.reply, self.replies.data, self.memory.read_data))
         m.d.comb += [
             self.memory.addr.eq(address[WORD_SHIFT:]),
             self.memory.data.eq(bus.data),
@@ -113,8 +115,13 @@ class HostRegisters(wiring.Component):
                     with m.If(~target.high):
                         m.next = "COUNTER"
                 with m.Else():
-                    self._access_mailbox(m, bus, target, errors, result)
+                    self._access_mailbox(m, bus, target, errors)
                     self._access_memory(m, bus, target, errors, address, result)
+                    with m.If(~bus.write & (target.reply | (target.memory & self.held))):
+                        m.next = "WORD"
+            with m.State("WORD"):
+                m.d.sync += result.eq(word)
+                m.next = "DONE"
             with m.State("COUNTER"), m.If(counters.done):
                 m.d.sync += result.eq(counters.low)
                 m.next = "DONE"
@@ -161,8 +168,8 @@ class HostRegisters(wiring.Component):
                 whole = bus.strobe.all() if name == "MEMORY_DATA" else 1
                 m.d.comb += [flag.eq(1), now.block.eq(0), now.allowed.eq(~bus.write | whole)]
 
-    def _access_mailbox(self, m: Module, bus, target, errors, result):
-        """Words of messages, and SEND."""
+    def _access_mailbox(self, m: Module, bus, target, errors):
+        """Words of a command, and SEND."""
         words = Cat(*(Mux(bus.strobe[byte], bus.data[8 * byte : 8 * byte + 8], 0) for byte in range(4)))
         room, right = self.commands.room != 0, (words != 0) & (words <= MESSAGE_WORDS)
         m.d.comb += self.commands.words.eq(words)
@@ -170,8 +177,6 @@ class HostRegisters(wiring.Component):
             m.d.comb += [self.commands.write.eq(room), errors.bad_send.eq(~room)]
         with m.If(target.send & bus.write):
             m.d.comb += [self.commands.send.eq(room & right), errors.bad_send.eq(~(room & right))]
-        with m.If(target.reply):
-            m.d.sync += result.eq(self.replies.data)
 
     def _access_memory(self, m: Module, bus, target, errors, address, result):
         """The core's memory, through an address that moves on with each access."""
@@ -185,7 +190,7 @@ class HostRegisters(wiring.Component):
         with m.If(target.memory):
             with m.If(self.held):
                 m.d.comb += memory.write.eq(bus.write)
-                m.d.sync += [result.eq(memory.read_data), address.eq(address + (1 << WORD_SHIFT))]
+                m.d.sync += address.eq(address + (1 << WORD_SHIFT))
             with m.Else():
                 m.d.comb += errors.not_held.eq(1)
 

@@ -73,44 +73,44 @@ class SchedulerRegisters(wiring.Component):
         m = Module()
         bus = self.bus
         m.submodules.block = block = RegisterBlock(self.map)
-        act, outside, addr = Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
+        act, refused, addr = Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
         # The core may be reset between the two cycles: then it no longer asks, and nothing is done.
-        m.d.sync += [act.eq(bus.request & ~act), addr.eq(bus.addr), outside.eq(bus.addr[len(addr) : 28].any())]
-        acts = act & bus.request
+        m.d.sync += [act.eq(bus.request & ~act), addr.eq(bus.addr), refused.eq(~self._allowed(m))]
         window, index = addr[INDEX_BITS:], addr[:INDEX_BITS]
-        send = self.map.address("REPLY_SEND") >> WORD_SHIFT
-        readable, writable, result = Signal(), Signal(), Signal(32, reset_less=True)
-        write, beyond = Signal(), Signal()
+        write, result = Signal(), Signal(32, reset_less=True)
         m.d.comb += [
             bus.ready.eq(act),
             bus.read_data.eq(result),
-            bus.error.eq(outside | ~Mux(bus.write, writable & bus.strobe.all(), readable)),
-            write.eq(acts & bus.write & ~bus.error),
+            bus.error.eq(refused),
+            write.eq(act & bus.request & bus.write & ~refused),
             block.addr.eq(index),
             block.data.eq(bus.data),
             block.strobe.eq(0b1111),
-            beyond.eq(index[len(block.addr) :].any()),
+            block.write.eq(write & (window == REGISTERS)),
             self.commands.index.eq(bus.addr),
             self.replies.index.eq(index),
             self.replies.data.eq(bus.data),
             self.replies.words.eq(bus.data),
+            self.replies.write.eq(write & (window == REPLY)),
         ]
-        with m.Switch(window):
-            with m.Case(REGISTERS):
-                m.d.comb += [
-                    readable.eq(~beyond & (block.readable | (index == send))),
-                    writable.eq(~beyond & (block.writable | (index == send))),
-                    block.write.eq(write),
-                    self.replies.send.eq(write & (index == send) & (bus.data != 0) & (bus.data <= MESSAGE_WORDS)),
-                ]
-            with m.Case(COMMAND):
-                m.d.comb += readable.eq(1)
-            with m.Case(REPLY):
-                m.d.comb += [writable.eq(1), self.replies.write.eq(write)]
-        with m.If(acts & ~bus.write):
+        with m.If(write & (addr == self.map.address("REPLY_SEND") >> WORD_SHIFT)):
+            m.d.comb += self.replies.send.eq((bus.data != 0) & (bus.data <= MESSAGE_WORDS))
+        with m.If(act):
             m.d.sync += result.eq(Mux(window == COMMAND, self.commands.data, block.word))
         self._connect(m, block)
         return m
+
+    def _allowed(self, m: Module):
+        """Whether the map has what the core asks for, and in this direction; a cycle before it is used."""
+        bus, bits = self.bus, self.map.address_width - WORD_SHIFT
+        readable, writable = Signal(), Signal()
+        with m.Switch(bus.addr[:bits]):
+            for register in self.map.registers.values():
+                first = register.address >> WORD_SHIFT
+                with m.Case(*range(first, first + register.count)):
+                    m.d.comb += [readable.eq(register.readable), writable.eq(register.writable)]
+        # Bits 28 and 29 of the word address told that the transfer is for this map.
+        return ~bus.addr[bits:28].any() & Mux(bus.write, writable & bus.strobe.all(), readable)
 
     def _connect(self, m: Module, block: RegisterBlock):
         status, pulses = block.status, block.pulses

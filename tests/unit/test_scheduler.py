@@ -11,6 +11,7 @@ from reluctant.hdl.core_memory import CoreMemory
 from reluctant.hdl.mailbox import Mailbox
 from reluctant.hdl.register_map import RegisterMap, scheduler_map
 from reluctant.hdl.scheduler import COLD, HOST, TRAP, WATCHDOG, Scheduler
+from reluctant.hdl.scheduler_registers import SchedulerRegisters
 from reluctant.hdl.system_config import SystemConfig
 
 from .helpers import refuses, run, wait
@@ -511,6 +512,27 @@ def test_host_loads_firmware_while_the_core_is_held():
         assert await bench.log(ctx, 1) == [77]
 
     bench.run(check)
+
+
+def test_word_of_a_register_holds_and_takes_two_cycles():
+    """Until the next transfer, whatever happens to the register meanwhile."""
+    dut = SchedulerRegisters(CONFIG)
+
+    async def check(ctx):
+        ctx.set(dut.timeout, 1)
+        ctx.set(dut.bus.addr, reg("EVENTS") // 4)
+        ctx.set(dut.bus.request, 1)
+        assert not ctx.get(dut.bus.ready)
+        await ctx.tick()
+        assert ctx.get(dut.bus.ready)
+        await ctx.tick()
+        ctx.set(dut.bus.request, 0)
+        ctx.set(dut.timeout, 0)
+        for _ in range(5):
+            assert ctx.get(dut.bus.read_data) == MAP.encode("EVENTS", timeout=1)
+            await ctx.tick()
+
+    run(dut, check)
 
 
 def test_firmware_must_fit():
