@@ -8,6 +8,8 @@ import typer
 
 from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .errors import UserError
+from .evaluate import evaluate
+from .prune import prune
 from .train import train
 
 __all__ = ["app", "main"]
@@ -214,6 +216,8 @@ def presets() -> None:
 
 
 app.command()(train)
+app.command()(evaluate)
+app.command()(prune)
 
 
 def main(arguments: list[str] | None = None) -> int:

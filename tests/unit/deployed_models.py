@@ -9,6 +9,7 @@ from reluctant.golden.deployed import DeployedModel
 from reluctant.golden.language_model import LanguageModel, ModelConfig
 from reluctant.golden.reference import AttentionKind
 from reluctant.golden.tokenizer import byte_tokenizer
+from reluctant.golden.trainer import TrainingConfig, train
 
 SIZES = {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 32, "hidden": 48}
 CONTEXT = 24
@@ -26,6 +27,15 @@ def language_model(kind: AttentionKind = AttentionKind.RELU_SUM, **changes) -> L
             if name.endswith(("theta", "sink")):
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     return model
+
+
+@functools.cache
+def trained_model() -> LanguageModel:
+    """It knows the text by heart, so every head that does something is missed."""
+    model = language_model()
+    text = torch.frombuffer(bytearray(TEXT.encode()), dtype=torch.uint8)
+    train(model, text, TrainingConfig(steps=80, batch=8, context=CONTEXT, rate=1e-2))
+    return model.eval()
 
 
 @functools.cache
