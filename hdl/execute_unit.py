@@ -266,9 +266,12 @@ class ExecuteUnit(wiring.Component):
 
     def _states(self, m: Module, alu: Alu, multiplied):
         now = self.now
-        # The carry that tells less comes last: nothing but a choice is left to do then.
+        # Whether the operation jumps: the carry that tells less comes last, and chooses.
         equal = alu.equal ^ now.sense
-        leaves = Mux(alu.less, Mux(now.funct3[2], ~now.sense, equal), Mux(now.funct3[2], now.sense, equal))
+        decides = self.first & ~now.exception
+        if_less = Mux(now.branch, Mux(now.funct3[2], ~now.sense, equal), now.jump_register) & decides
+        if_not = Mux(now.branch, Mux(now.funct3[2], now.sense, equal), now.jump_register) & decides
+        branches = now.branch & decides
         early, over = Signal(), Signal()
         rest = self.final
         if self.multiply:
@@ -287,18 +290,22 @@ class ExecuteUnit(wiring.Component):
             self.free.eq(self.idle | early | over),
             self.retire.eq(self.done & now.last),
         ]
-        m.d.sync += [self.first.eq(0), self.loaded.eq(0)]
+        m.d.sync += [
+            self.first.eq(0),
+            self.loaded.eq(0),
+            self.passing.eq(Mux(alu.less, branches & ~if_less, branches & ~if_not)),
+        ]
+        with m.If(self.first | self.done | self.trap):
+            m.d.sync += self.jumping.eq(Mux(alu.less, if_less, if_not))
         with m.If(self.first):
             m.d.sync += [
                 self.transferring.eq(now.load | now.store),
-                self.jumping.eq(now.jump_register | (now.branch & leaves)),
-                self.passing.eq(now.branch & ~leaves),
                 self.from_value.eq(now.branch),
             ]
         with m.If(self.accessed):
             m.d.sync += [self.transferring.eq(0), self.loaded.eq(now.load & ~self.error)]
         with m.If((self.done & ~self.first) | self.trap):
-            m.d.sync += [self.transferring.eq(0), self.jumping.eq(0), self.passing.eq(0), self.again.eq(0)]
+            m.d.sync += [self.transferring.eq(0), self.again.eq(0)]
         for name in ("set_status", "set_enable", "clear_cycles", "clear_instructions"):
             m.d.comb += getattr(self, name).eq(self.first & now[name])
 

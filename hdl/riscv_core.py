@@ -135,7 +135,8 @@ class RiscvCore(wiring.Component):
             self.two_steps.eq(d.jal | d.jalr | self.predicted),
             self.plain.eq(~(self.trapping | self.counting)),
             begins.eq(self.plain & (self.step == 0)),
-            stopped.eq(Mux(d.system, ~cleared, held_up)),
+            # SYSTEM, and opcodes that are illegal.
+            stopped.eq(Mux(self.word[4:7].all(), ~cleared, held_up)),
             ready.eq(self.valid & ~(begins & (stopped | execute.leaving))),
             execute.issue.eq(ready & execute.free),
             last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
