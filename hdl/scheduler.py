@@ -146,10 +146,11 @@ class Scheduler(wiring.Component):
     def _decode(m: Module, bus, slaves):
         """Each transfer goes to the slave that the top bits of its address name; without one it is an error."""
         region = bus.addr[28:]
-        last = Signal(2)  # where the latest transfer went: its word is the one that is read
+        # Where the latest transfer went. The memory's word is late in its cycle: one multiplexer behind it.
+        was_memory, was_unit = Signal(), Signal()
         m.d.comb += [bus.ready.eq(1), bus.error.eq(1)]
         with m.If(bus.request & bus.ready):
-            m.d.sync += last.eq(region)
+            m.d.sync += [was_memory.eq(region == MEMORY), was_unit.eq(region == UNIT)]
         for number, slave in slaves.items():
             m.d.comb += [
                 slave.request.eq(bus.request & (region == number)),
@@ -162,7 +163,5 @@ class Scheduler(wiring.Component):
             for number, slave in slaves.items():
                 with m.Case(number):
                     m.d.comb += [bus.ready.eq(slave.ready), bus.error.eq(slave.error)]
-        with m.Switch(last):
-            for number, slave in slaves.items():
-                with m.Case(number):
-                    m.d.comb += bus.read_data.eq(slave.read_data)
+        slow = Mux(was_unit, slaves[UNIT].read_data, slaves[REGISTERS].read_data)
+        m.d.comb += bus.read_data.eq(Mux(was_memory, slaves[MEMORY].read_data, slow))
