@@ -38,10 +38,10 @@ class SchedulerRegisters(wiring.Component):
     can_drop, timeout : In(1)
         Of the packet gate.
     drop, abort, forget : Out(1)
-        One cycle: to the packet gate's ``drop``, ``abort`` and ``reset``.
+        One cycle, the one after the transfer: to the packet gate's ``drop``, ``abort`` and ``reset``.
     patience : Out(5)
     kick, restart : Out(1)
-        One cycle: a sign of life; the core wants to be restarted.
+        One cycle, the one after the transfer: a sign of life; the core wants to be restarted.
     cause : In(2)
         Why the core started.
     interrupt : Out(1)
@@ -117,6 +117,11 @@ class SchedulerRegisters(wiring.Component):
         job = Signal()
         m.d.sync += [
             job.eq(self.finished | (job & ~pulses.EVENT_CLEAR.clear)),
+            self.drop.eq(pulses.GATE_DROP.drop),
+            self.abort.eq(pulses.GATE_ABORT.abort),
+            self.forget.eq(pulses.GATE_RESET.reset),
+            self.kick.eq(pulses.WATCHDOG.kick),
+            self.restart.eq(pulses.RESTART.restart),
             self.interrupt.eq((status.EVENTS.as_value() & block.values.EVENT_ENABLE.mask).any()),
         ]
         m.d.comb += [
@@ -130,10 +135,5 @@ class SchedulerRegisters(wiring.Component):
             status.EVENTS.timeout.eq(self.timeout),
             status.EVENTS.gate.eq(self.can_drop),
             status.START_CAUSE.cause.eq(self.cause),
-            self.drop.eq(pulses.GATE_DROP.drop),
-            self.abort.eq(pulses.GATE_ABORT.abort),
-            self.forget.eq(pulses.GATE_RESET.reset),
             self.patience.eq(block.values.GATE_TIMEOUT.value),
-            self.kick.eq(pulses.WATCHDOG.kick),
-            self.restart.eq(pulses.RESTART.restart),
         ]
