@@ -41,7 +41,7 @@ def calibrate(decoder: Decoder, symbols: Tensor, count: int = CALIBRATION_WINDOW
         return contexts
 
     for chunk in windows(symbols, config.context, count).split(BATCH):
-        decoder.forward(chunk[:, :-1], attend)
+        decoder.stream(chunk[:, :-1], attend)
     if config.attention is AttentionKind.RELA_LAYER:
         peaks = {name: values.amax(1, keepdim=True).expand_as(values) for name, values in peaks.items()}
     if not all(torch.isfinite(values).all() for values in peaks.values()):
@@ -83,4 +83,7 @@ def deploy(
     rounded = Decoder(config, {name: matrix.real() for name, matrix in matrices.items()} | vectors)
     scales = calibrate(rounded, torch.from_numpy(symbols))
     counts = torch.from_numpy(np.bincount(symbols, minlength=config.vocabulary))
-    return DeployedModel(config, tokenizer, matrices, vectors, scales, counts, about or {})
+    deployed = DeployedModel(config, tokenizer, matrices, vectors, scales, counts, about or {})
+    for layer in range(config.layers):  # What does not fit the unit is told now.
+        deployed.settings(layer)
+    return deployed

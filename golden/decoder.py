@@ -17,7 +17,7 @@ from . import reference
 from .kinds import AttentionKind
 from .language_model import ROPE_BASE, LanguageModel
 
-__all__ = ["Activation", "Attend", "Decoder", "DecoderConfig", "from_language_model"]
+__all__ = ["PARAMETERS", "Activation", "Attend", "Decoder", "DecoderConfig", "from_language_model"]
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q (batch, heads, T, d), k and v (batch, kv_heads, T, d)) -> contexts (batch, heads, T, d), causal."""
@@ -111,14 +111,14 @@ class DecoderConfig:
         shapes: dict[str, tuple[int, ...]] = {"norm": (self.width,)}
         for layer in range(self.layers):
             of = {name: (self.width,) for name in ("attention_norm", "feed_forward_norm")}
-            of |= {name: (self.heads,) for name in _PARAMETERS[self.attention] if name != "gain"}
-            if "gain" in _PARAMETERS[self.attention]:
+            of |= {name: (self.heads,) for name in PARAMETERS[self.attention] if name != "gain"}
+            if "gain" in PARAMETERS[self.attention]:
                 of["gain"] = (self.heads, self.head_dim)
             shapes |= {f"layers.{layer}.{name}": shape for name, shape in of.items()}
         return shapes
 
 
-_PARAMETERS = {
+PARAMETERS = {
     AttentionKind.SOFTMAX: (),
     AttentionKind.RELA_HEAD: ("theta", "gain"),
     AttentionKind.RELA_LAYER: ("theta", "gain"),
@@ -175,12 +175,16 @@ class Decoder:
         """(..., vocabulary)"""
         return self._norm(x, "norm") @ self.weights["embedding" if self.config.tied else "head"].T
 
-    def forward(self, symbols: Tensor, attend: Attend | None = None) -> Tensor:
-        """Logits (batch, T, vocabulary) of symbols (batch, T); the model's own float attention without ``attend``."""
+    def stream(self, symbols: Tensor, attend: Attend | None = None) -> Tensor:
+        """The residual stream behind the last layer, (batch, T, width), of symbols (batch, T)."""
         positions, x = torch.arange(symbols.shape[1]), self.embed(symbols)
         for layer in range(self.config.layers):
             x = self.advance(layer, x, (attend or self.attention)(layer, *self.rows(layer, x, positions)))
-        return self.logits(x)
+        return x
+
+    def forward(self, symbols: Tensor, attend: Attend | None = None) -> Tensor:
+        """Logits (batch, T, vocabulary) of symbols (batch, T); the model's own float attention without ``attend``."""
+        return self.logits(self.stream(symbols, attend))
 
     def attention(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The model's own attention, in float; differentiable."""
@@ -188,7 +192,7 @@ class Decoder:
 
     def parameters(self, layer: int) -> dict[str, Tensor]:
         """Real parameters of a layer's attention, (heads,), or (heads, d) for ``gain``."""
-        return {name: self.weights[f"layers.{layer}.{name}"] for name in _PARAMETERS[self.config.attention]}
+        return {name: self.weights[f"layers.{layer}.{name}"] for name in PARAMETERS[self.config.attention]}
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         return functional.rms_norm(x, (self.config.width,), self.weights[name], self.config.epsilon)
@@ -223,7 +227,7 @@ def from_language_model(model: LanguageModel, context: int) -> Decoder:
         of = {name: getattr(attention, name).weight for name in ("query", "key", "value", "output")}
         of |= {"up": block.up.weight, "down": block.down.weight}
         of |= {"attention_norm": block.attention_norm.weight, "feed_forward_norm": block.feed_forward_norm.weight}
-        of |= {name: _parameter(attention, name) for name in _PARAMETERS[config.attention]}
+        of |= {name: _parameter(attention, name) for name in PARAMETERS[config.attention]}
         weights |= {f"layers.{layer}.{name}": value for name, value in of.items()}
     weights = {name: value.detach().to("cpu", torch.float32).clone() for name, value in weights.items()}
     return Decoder(DecoderConfig(**{name: getattr(config, name) for name in sizes}, context=context), weights)

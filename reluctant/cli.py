@@ -9,6 +9,7 @@ import typer
 from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .errors import UserError
 from .evaluate import evaluate
+from .import_model import import_model
 from .prune import prune
 from .train import train
 
@@ -218,6 +219,7 @@ def presets() -> None:
 app.command()(train)
 app.command()(evaluate)
 app.command()(prune)
+app.command("import")(import_model)
 
 
 def main(arguments: list[str] | None = None) -> int:
