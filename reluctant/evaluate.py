@@ -4,13 +4,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .choices import ModeName, PolicyName
 from .errors import UserError
-from .policy_options import PolicyOptions, policy_as_dict
+
+if TYPE_CHECKING:
+    from .policy_options import PolicyOptions
 
 __all__ = ["bar", "evaluate"]
 
@@ -58,6 +60,7 @@ def evaluate(
       reluctant evaluate softmax --text valid.txt --ablate shuffle:0-5
     """
     from .models import encode_text, open_model
+    from .policy_options import PolicyOptions
 
     loaded = open_model(model)
     config = loaded.decoder.config
@@ -97,7 +100,7 @@ def evaluate(
         write_json(report, values)
 
 
-def _unit_options(loaded, words: dict, policy: PolicyOptions, context: int, in_float: bool):
+def _unit_options(loaded, words: dict, policy: "PolicyOptions", context: int, in_float: bool):
     """UnitOptions, which --float takes the mask from; UserError if options contradict each other."""
     from reluctant.golden.formats import Mode
     from reluctant.golden.policies import Policy
@@ -180,6 +183,8 @@ def _measure(loaded, symbols, unit, ablations: dict, windows: dict, in_float: bo
 
 def _chosen(unit, ablations: dict) -> dict:
     """Plain values of the choices, for the report."""
+    from .policy_options import policy_as_dict
+
     return {
         "mode": None if unit.mode is None else unit.mode.name.lower(),
         "min_active": unit.min_active,
