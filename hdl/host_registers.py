@@ -97,6 +97,9 @@ class HostRegisters(wiring.Component):
             block.data.eq(bus.data),
             block.strobe.eq(bus.strobe),
         ]
+        words, right = Signal(32), Signal()  # of SEND; what is right about it is known when the access acts
+        m.d.comb += words.eq(Cat(Mux(bus.strobe[byte], bus.data[8 * byte : 8 * byte + 8], 0) for byte in range(4)))
+        m.d.sync += [self.commands.words.eq(words), right.eq((words != 0) & (words <= MESSAGE_WORDS))]
         with m.FSM(name="access"):
             with m.State("DECODE"), m.If(bus.request):
                 m.d.sync += result.eq(block.word)
@@ -115,7 +118,7 @@ class HostRegisters(wiring.Component):
                     with m.If(~target.high):
                         m.next = "COUNTER"
                 with m.Else():
-                    self._access_mailbox(m, bus, target, errors)
+                    self._access_mailbox(m, bus, target, right, errors)
                     self._access_memory(m, bus, target, errors, address, result)
                     with m.If(~bus.write & (target.reply | (target.memory & self.held))):
                         m.next = "WORD"
@@ -168,11 +171,9 @@ class HostRegisters(wiring.Component):
                 whole = bus.strobe.all() if name == "MEMORY_DATA" else 1
                 m.d.comb += [flag.eq(1), now.block.eq(0), now.allowed.eq(~bus.write | whole)]
 
-    def _access_mailbox(self, m: Module, bus, target, errors):
+    def _access_mailbox(self, m: Module, bus, target, right, errors):
         """Words of a command, and SEND."""
-        words = Cat(*(Mux(bus.strobe[byte], bus.data[8 * byte : 8 * byte + 8], 0) for byte in range(4)))
-        room, right = self.commands.room != 0, (words != 0) & (words <= MESSAGE_WORDS)
-        m.d.comb += self.commands.words.eq(words)
+        room = self.commands.room != 0
         with m.If(target.command):
             m.d.comb += [self.commands.write.eq(room), errors.bad_send.eq(~room)]
         with m.If(target.send & bus.write):

@@ -73,9 +73,10 @@ class SchedulerRegisters(wiring.Component):
         m = Module()
         bus = self.bus
         m.submodules.block = block = RegisterBlock(self.map)
-        act, refused, addr = Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
+        act, refused, right, addr = Signal(), Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
         # The core may be reset between the two cycles: then it no longer asks, and nothing is done.
         m.d.sync += [act.eq(bus.request & ~act), addr.eq(bus.addr), refused.eq(~self._allowed(m))]
+        m.d.sync += [self.replies.words.eq(bus.data), right.eq((bus.data != 0) & (bus.data <= MESSAGE_WORDS))]
         window, index = addr[INDEX_BITS:], addr[:INDEX_BITS]
         write, result = Signal(), Signal(32, reset_less=True)
         m.d.comb += [
@@ -90,11 +91,10 @@ class SchedulerRegisters(wiring.Component):
             self.commands.index.eq(bus.addr),
             self.replies.index.eq(index),
             self.replies.data.eq(bus.data),
-            self.replies.words.eq(bus.data),
             self.replies.write.eq(write & (window == REPLY)),
         ]
         with m.If(write & (addr == self.map.address("REPLY_SEND") >> WORD_SHIFT)):
-            m.d.comb += self.replies.send.eq((bus.data != 0) & (bus.data <= MESSAGE_WORDS))
+            m.d.comb += self.replies.send.eq(right)
         with m.If(act):
             m.d.sync += result.eq(Mux(window == COMMAND, self.commands.data, block.word))
         self._connect(m, block)
