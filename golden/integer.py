@@ -150,7 +150,7 @@ def normalise_heads(
     exponent: Tensor,
     weight_sum: Tensor,
     rows: Tensor,
-    softmax: Tensor | None = None,
+    softmax: Tensor,
 ) -> Tensor | None:
     """int8 outputs (H, T, d), or None when the layer's normaliser is ``none``.
 
@@ -163,7 +163,7 @@ def normalise_heads(
     rows
         (T,): rows attended.
     softmax
-        (H, T): True where the weights are softmax's, which no sink is added to; nowhere without it.
+        (H, T), bool: where the weights are softmax's, which no sink is added to.
     """
     normaliser = settings.normaliser
     if normaliser is Normaliser.NONE:
@@ -172,8 +172,8 @@ def normalise_heads(
         divisor = rows.expand_as(exponent)
         y, k = reciprocal(divisor)
     elif normaliser is Normaliser.SUM:
-        divisor = weight_sum + _sinks(settings, exponent, softmax)
-        exponent = torch.zeros_like(exponent)
+        sink = _column(settings.sink, context)[:, 0] * ~softmax
+        divisor, exponent = weight_sum + round_shift(sink, exponent), torch.zeros_like(exponent)
         y, k = reciprocal(divisor.clamp(min=1))
     else:
         divisor, exponent = _sum_of_squares(context, exponent, normaliser is Normaliser.RMS_LAYER)
@@ -185,12 +185,6 @@ def normalise_heads(
         gain = torch.tensor(settings.gain, dtype=torch.int64, device=context.device)[:, None, :]
     output = _scale(context, shift[:, :, None], multiplier[:, :, None], gain)
     return output.masked_fill((divisor == 0)[:, :, None], 0).to(torch.int8)
-
-
-def _sinks(settings: LayerSettings, exponent: Tensor, softmax: Tensor | None) -> Tensor:
-    """(H, T): the sinks in units of the weights."""
-    sink = torch.tensor(settings.sink, dtype=torch.int64, device=exponent.device)[:, None].expand_as(exponent)
-    return round_shift(sink if softmax is None else sink.masked_fill(softmax, 0), exponent)
 
 
 def _sum_of_squares(context: Tensor, exponent: Tensor, whole_layer: bool) -> tuple[Tensor, Tensor]:

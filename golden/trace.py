@@ -133,7 +133,7 @@ class Trace:
         return self.q.shape[3]
 
     def settings(self, layer: int, **choices: Any) -> LayerSettings:
-        """Settings of one layer: the trace's thresholds, sinks, scales, gains; ``choices`` as in LayerSettings.create."""
+        """Settings of one layer: the trace's arrays, and ``choices`` as in LayerSettings.create."""
         own = {
             "theta": self.theta[layer].tolist(),
             "sink": self.sink[layer].tolist(),

@@ -267,7 +267,8 @@ def test_rms_of_equal_elements(normaliser, value):
     settings = LayerSettings.create(2, 16, normaliser=normaliser, gain=50.0)
     context = torch.full((2, 1, 16), value)
     exponent = torch.full((2, 1), 3)
-    output = model.normalise_heads(settings, context, exponent, torch.ones(2, 1), torch.ones(1))
+    ones, softmax = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
+    output = model.normalise_heads(settings, context, exponent, ones, torch.ones(1), softmax)
     assert output.flatten().tolist() == [50 if value > 0 else -50] * 32
 
 
@@ -275,7 +276,8 @@ def test_rms_layer_weighs_exponents():
     """A head whose contexts carry 2**16 more than the other's drowns it."""
     settings = LayerSettings.create(2, 16, normaliser=Normaliser.RMS_LAYER, gain=10.0)
     context = torch.full((2, 1, 16), 1000)
-    output = model.normalise_heads(settings, context, torch.tensor([[16], [0]]), torch.ones(2, 1), torch.ones(1))
+    ones, softmax = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
+    output = model.normalise_heads(settings, context, torch.tensor([[16], [0]]), ones, torch.ones(1), softmax)
     assert output[0].unique().tolist() == [14]
     assert output[1].unique().tolist() == [0]
 
