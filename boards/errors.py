@@ -99,7 +99,7 @@ _WORDS = {
         *("gate active", "gate mass", "gate probe"),
     ),
     Operation.STEP: ("count", "flags", "no attend"),
-    Operation.SET_HEAD: ("head", "THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA"),
+    Operation.SET_HEAD: ("head", "THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA", "SINK"),
     Operation.SET_GAIN: ("head or element",),
     Operation.SET_LAYER: ("mask", "normaliser", "head dimension"),
     Operation.SET_TIMEOUT: ("bits",),

@@ -22,13 +22,14 @@ class HeadSettings:
     min_active: int = 0
     min_mass: int = 0
     alpha: tuple[int, int] = (1 << 15, 0)
+    sink: int = 0
     gain: tuple[int, ...] | None = None
 
     @classmethod
     def from_layer(cls, layer: LayerSettings, head: int) -> "HeadSettings":
         """Head ``head`` of the golden model's settings of a layer."""
         rms = layer.normaliser in (Normaliser.RMS_HEAD, Normaliser.RMS_LAYER)
-        names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha")
+        names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha", "sink")
         values = {name: getattr(layer, name)[head] for name in names}
         return cls(gain=tuple(layer.gain[head]) if rms else None, **values)
 
@@ -41,6 +42,7 @@ class HeadSettings:
             "MIN_ACTIVE": {"value": self.min_active},
             "MIN_MASS": {"value": self.min_mass},
             "ALPHA": {"mantissa": self.alpha[0], "exponent": self.alpha[1]},
+            "SINK": {"value": self.sink},
         }
 
 

@@ -7,7 +7,7 @@
 
 /* Words of each command, 0 where that varies. */
 static const uint8_t LENGTHS[OP_COUNT] = {
-    [OP_INFO] = 1,     [OP_OPEN] = 11,    [OP_CLOSE] = 1,       [OP_RESET] = 1,    [OP_STEP] = 4,  [OP_SET_HEAD] = 8,
+    [OP_INFO] = 1,     [OP_OPEN] = 11,    [OP_CLOSE] = 1,       [OP_RESET] = 1,    [OP_STEP] = 4,  [OP_SET_HEAD] = 9,
     [OP_SET_GAIN] = 0, [OP_SET_LAYER] = 4, [OP_SET_TIMEOUT] = 2, [OP_COUNTERS] = 2, [OP_SLOTS] = 4, [OP_STATE] = 1,
 };
 

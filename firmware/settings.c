@@ -27,7 +27,9 @@ static uint32_t bad_setting(uint32_t mode)
         return 4;
     if (!fits(command_word(5), COUNT_BITS))
         return 5;
-    return !fits(alpha, 24) || (mantissa != 0 && mantissa < 0x8000u) ? 7 : 0;
+    if (!fits(alpha, 24) || (mantissa != 0 && mantissa < 0x8000u))
+        return 7;
+    return fits(command_word(8), 24) ? 0 : 8;
 }
 
 uint32_t set_head(void)
@@ -48,6 +50,7 @@ uint32_t set_head(void)
     unit(HEAD_TABLE_MIN_ACTIVE(layer, head)) = command_word(5);
     unit(HEAD_TABLE_MIN_MASS(layer, head)) = command_word(6);
     unit(HEAD_TABLE_ALPHA(layer, head)) = command_word(7);
+    unit(HEAD_TABLE_SINK(layer, head)) = command_word(8);
     return answer(0);
 }
 

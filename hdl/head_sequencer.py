@@ -109,7 +109,7 @@ class HeadSequencer(wiring.Component):
         for name in ("theta", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass"):
             m.d.comb += described[name].eq(self.settings[name])
         result = described.value.result
-        for name in ("alpha_mantissa", "alpha_exponent"):
+        for name in layouts.head_scales(self.config):
             m.d.comb += result[name].eq(self.settings[name])
         for name in ("n", "beats", "normaliser", "emit_context", "profile", "tag"):
             m.d.comb += result[name].eq(job[name])

@@ -44,14 +44,17 @@ def head_table_bus(config: UnitConfig) -> RegisterBus:
 def _is_built(config: UnitConfig, name: str) -> bool:
     if name == "theta":
         return True
+    if name == "sink":
+        return "sum" in config.normalisers
     return bool(config.normalisers) if name.startswith("alpha") else config.softmax
 
 
 class HeadTable(wiring.Component):
     """``profiles * heads`` entries of settings in one memory that holds only what was built.
 
-    What was not built reads 0 on the bus, ignores writes and is 0 in ``entry``: all but ``theta`` and ``alpha`` without
-    softmax, ``alpha`` without normalisers. At power-up: theta 0, mode ReLU, alpha 1.0 (the resets of the register map).
+    What was not built reads 0 on the bus and ignores writes: the mode and what belongs to it without softmax, ``alpha``
+    without normalisers, ``sink`` without the normaliser ``sum``. In ``entry`` it is 0; ``sink`` is not there at all. At
+    power-up: theta 0, mode ReLU, alpha 1.0, sink 0 (the resets of the register map).
 
     Parameters
     ----------

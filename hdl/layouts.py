@@ -17,6 +17,7 @@ __all__ = [
     "TAG_BITS",
     "group",
     "head_result",
+    "head_scales",
     "head_settings",
     "head_stats",
     "job",
@@ -103,6 +104,7 @@ def result_head(config: UnitConfig) -> data.StructLayout:
             "last": 1,  # of the job
             "tag": TAG_BITS,
         }
+        | ({"sink": formats.SINK_BITS} if "sum" in config.normalisers else {})
     )
 
 
@@ -134,12 +136,17 @@ def score_head(config: UnitConfig) -> data.StructLayout:
     )
 
 
+def head_scales(config: UnitConfig) -> tuple[str, ...]:
+    """The settings of a head that the normaliser uses."""
+    return ("alpha_mantissa", "alpha_exponent", "sink")[: 3 if "sum" in config.normalisers else 2]
+
+
 def head_settings(config: UnitConfig) -> data.StructLayout:
     """A head's settings, as the head table holds them."""
     score, result = score_head(config).members, result_head(config).members
     names = ("theta", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
     return data.StructLayout(
-        {name: score[name] for name in names} | {name: result[name] for name in ("alpha_mantissa", "alpha_exponent")}
+        {name: score[name] for name in names} | {name: result[name] for name in head_scales(config)}
     )
 
 

@@ -37,7 +37,7 @@ class Operation(IntEnum):
     2 and 3, ...), of the last token. ``count`` packets belong to it, refused or not, if 1 <= count <= STEP_LIMIT.
     Bit t of ``flags``: token t is to leave early (DMS). ``no attend`` 1: the tokens are only appended."""
     SET_HEAD = 5
-    """(head, THETA, MODE, KAPPA, MIN_ACTIVE, MIN_MASS, ALPHA) -> (). Of the layer, for all sequences."""
+    """(head, THETA, MODE, KAPPA, MIN_ACTIVE, MIN_MASS, ALPHA, SINK) -> (). Of the layer, for all sequences."""
     SET_GAIN = 6
     """(head | first element << 8, gain, ...) -> ()."""
     SET_LAYER = 7

@@ -31,7 +31,8 @@ class Normaliser(wiring.Component):
     The first header beat is valid 2 cycles after a head (3 where a beat has only 4 groups of N), when ``o`` is free
     and the mode is not ``rms_layer``. From one head of ``rms_head`` to the next, without contexts and with ``o``
     always ready, it takes ``2 * d / N + 21 + log2(N)`` cycles (up to ``d / (4 * N)`` more where a beat has 8 groups);
-    without normaliser, header beats plus context beats plus 4.
+    without normaliser, header beats plus context beats plus 4. A sink under the block exponent e takes
+    ``2 + e // 4 + e % 4`` cycles more than none, which is what heads of softmax weights have.
 
     A mode that is not in ``config.normalisers`` is not built, and asking for it gives ``none``.
 
@@ -88,6 +89,7 @@ class Normaliser(wiring.Component):
         built = self.config.normalisers
         mode = record.head.normaliser
         self.layered, self.rms = "rms_layer" in built, "rms_head" in built or "rms_layer" in built
+        self.sums = "sum" in built
         self.is_mode = {name: mode == formats.Normaliser[name.upper()] for name in built}
         computes = Cat(self.is_mode.values()).any() if built else Const(0, 1)
         layer = self.is_mode.get("rms_layer", Const(0, 1))
@@ -109,6 +111,8 @@ class Normaliser(wiring.Component):
             "together": emitting & (head | record.head.last),  # the last one of those normalised together
             "rms": head | layer,
         }
+        if self.sums:
+            flags["sink"] = self.is_mode["sum"] & ~record.stats.softmax & record.head.sink.any()
         self.flag = {name: Signal(name=f"head_{name}") for name in flags}
         m.d.sync += [self.flag[name].eq(value) for name, value in flags.items()]
         self.emitting = self.flag["emitting"]
@@ -237,6 +241,10 @@ class Normaliser(wiring.Component):
         if self.layered:
             with m.If(flag["layer"]):
                 m.d.sync += self.timer.eq(self._square_wait())
+        if self.sums:
+            with m.If(flag["sink"]):
+                m.d.comb += self.factor.add_sink.eq(begin)
+                m.d.sync += self.timer.eq(ScaleFactor.argument_latency)
 
     def _square_wait(self):
         """Cycles less 2 from the last group squared to the ``y`` of their sum."""
@@ -265,6 +273,9 @@ class Normaliser(wiring.Component):
             m.d.comb += factor.prepare.eq(self.timer == 0)
             with m.If(self.timer == 0):
                 m.next = "INJECT"
+            if self.sums:
+                with m.If(factor.sink_busy):
+                    m.d.sync += self.timer.eq(self.timer)
         with m.State("INJECT"):
             m.d.comb += self.inject.eq(1)
             m.next = "SHIFT"

@@ -10,6 +10,7 @@ from reluctant.golden import formats
 from .config import UnitConfig
 from .context_buffer import context_head
 from .reciprocal import Reciprocal
+from .sink_shift import SinkShift
 
 __all__ = ["ScaleFactor"]
 
@@ -19,6 +20,9 @@ _SQUARE_BITS = 33
 
 class ScaleFactor(wiring.Component):
     """``formats.square_shift``, ``rsqrt`` or ``reciprocal``, and ``formats.factor`` for one head after the other.
+
+    The sink of ``formats.sum_divisor`` is 0 unless ``add_sink`` asks for it: then it takes cycles, told by
+    ``sink_busy``. The head's ``store`` takes it away again.
 
     The multiplier F is the product of ``y`` and alpha's mantissa; a lane of the normaliser makes it: after ``prepare``
     the shift is by nothing and ``multiplier`` is alpha's mantissa, and ``y`` is there, ready to go through the lane as
@@ -34,7 +38,8 @@ class ScaleFactor(wiring.Component):
     square_latency
         From the last squares to ``y``: cycles.
     argument_latency
-        From ``head`` to ``y`` where no squares are needed: cycles.
+        From ``head`` (or the first cycle without ``sink_busy`` after ``add_sink``) to ``y`` where no squares are
+        needed: cycles.
     shift_latency
         From ``head`` (or ``gather``) to the shift that ``load_square`` loads: cycles.
 
@@ -46,6 +51,8 @@ class ScaleFactor(wiring.Component):
         The layer's scope: ``head`` is one of the heads that are normalised together.
     squares_valid : In(1), squares : In(normaliser_lanes * 33)
         Squares to be added.
+    add_sink : In(1), sink_busy : Out(1)
+        Pulse for a head of ReLU weights in ``sum``; from the next cycle on, its sink is not ready yet.
     load_square, load_scale, prepare : In(1)
         From the next cycle on, ``shift`` is for squaring; for scaling (2 or more cycles after ``y``); is by nothing.
     store : In(1), product : In(17)
@@ -65,6 +72,7 @@ class ScaleFactor(wiring.Component):
         if not modes:
             raise ValueError(f"normalisers is {config.normalisers!r}: at least one is needed")
         self.layer, self.rms = "rms_layer" in modes, bool(modes & {"rms_head", "rms_layer"})
+        self.sums = "sum" in modes
         self.functions = ("reciprocal",) * bool(modes & {"length", "sum"}) + ("rsqrt",) * self.rms
         self.levels = exact_log2(config.sizes.normaliser_lanes)
         self.square_latency = self.levels + 1 + Reciprocal.latency
@@ -74,6 +82,8 @@ class ScaleFactor(wiring.Component):
                 "gather": In(1),
                 "squares_valid": In(1),
                 "squares": In(config.sizes.normaliser_lanes * _SQUARE_BITS),
+                "add_sink": In(1),
+                "sink_busy": Out(1),
                 "load_square": In(1),
                 "load_scale": In(1),
                 "prepare": In(1),
@@ -111,10 +121,10 @@ class ScaleFactor(wiring.Component):
         ]
         value = None
         if arguments:
-            small = Signal(max(len(argument) for argument in arguments), reset_less=True)
-            is_sum = mode_is(record, "sum") if len(arguments) == 2 else Const(0, 1)
-            m.d.sync += small.eq(Mux(is_sum, arguments[-1], arguments[0]))
-            value = small
+            argument = Mux(mode_is(record, "sum"), *reversed(arguments)) if len(arguments) == 2 else arguments[0]
+            total = self._with_sink(m, argument) if self.sums else argument
+            value = Signal(len(total), reset_less=True)
+            m.d.sync += value.eq(total)
         if self.rms:
             root = self._is["rms_head"] | self._is["rms_layer"]
             total = self._sum_squares(m)
@@ -124,6 +134,18 @@ class ScaleFactor(wiring.Component):
         if len(self.functions) == 2:
             m.d.comb += reciprocal.i.root.eq(root)
         return reciprocal.o.k
+
+    def _with_sink(self, m, argument):
+        """The sum of weights plus the sink, or whatever else there is plus 0, in one addition with carry."""
+        m.submodules.sink = sink = SinkShift()
+        m.d.comb += [
+            sink.load.eq(self.add_sink),
+            sink.clear.eq(self.store),
+            sink.sink.eq(self.head.record.head.sink),
+            sink.exponent.eq(self.head.record.stats.exponent),
+            self.sink_busy.eq(sink.busy),
+        ]
+        return (Cat(Const(1, 1), argument) + sink.z)[1:]
 
     def _sum_squares(self, m):
         """Adder tree, one level a cycle, and accumulator; its registers have a reset on purpose (see Multiplier)."""

@@ -116,7 +116,7 @@ class ModelUnit:
         for head in heads:
             gain = tuple(head.gain or ())
             gains.append(gain + (formats.encode_gain(DEFAULT_GAIN),) * (config.head_dim - len(gain)))
-        names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha")
+        names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha", "sink")
         return LayerSettings(
             head_dim=config.head_dim,
             kv_heads=config.kv_heads,

@@ -61,6 +61,7 @@ def random_settings(config: UnitConfig, random: np.random.Generator) -> HeadSett
         (0, 0),
         ((1 << 16) - 1, 0),
     )
+    sinks = (0, int(random.integers(1 << random.integers(1, formats.SINK_BITS + 1))))
     gain = random.integers(-(1 << 15), 1 << 15, random.integers(config.head_dim + 1))
     gains = (None, tuple(gain.tolist()), tuple((gain >> 3).tolist()))
     return HeadSettings(
@@ -70,6 +71,7 @@ def random_settings(config: UnitConfig, random: np.random.Generator) -> HeadSett
         min_active=int(random.integers(config.slots + 1)),
         min_mass=_pick(random, (0, int(random.integers(1 << random.integers(1, 33))))),
         alpha=_pick(random, alphas, (4, 3, 1, 1)),
+        sink=_pick(random, sinks) if "sum" in config.normalisers else 0,
         gain=_pick(random, gains) if has_gains(config) else None,
     )
 

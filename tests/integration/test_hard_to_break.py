@@ -157,7 +157,7 @@ def test_addresses_that_do_not_exist_are_refused():
     holes = [
         registers.address("JOB_STATE") + 4,
         registers.address(f"{registers.counters[-1]}.HI") + 4,
-        registers.address("HEAD_TABLE.ALPHA", 0, 0) + 4,
+        registers.address("HEAD_TABLE.SINK", 0, 0) + 4,
         *(registers.address(name, *last[name]) + registers.register(name).strides[-1] for name in tables),
         *(registers.address(name, 0, 0) + registers.window - 4 for name in tables),
         7 * registers.window,

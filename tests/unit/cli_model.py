@@ -47,7 +47,7 @@ class ModelUnit:
 
 def _settings(config, program, job):
     heads = [program.settings[0, head] for head in range(config.heads)]
-    names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha")
+    names = ("theta", "mode", "kappa", "min_active", "min_mass", "alpha", "sink")
     return LayerSettings(
         head_dim=job.head_dim,
         kv_heads=config.kv_heads,

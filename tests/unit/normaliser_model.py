@@ -23,15 +23,21 @@ class Head:
     last: int = 1
     stats: dict = field(default_factory=dict)
     tag: int = 0
+    sink: int = 0
 
     def record(self):
         """The layouts.result_record of this head."""
         head = {name: getattr(self, name) for name in ("head", "n", "beats", "normaliser", "emit_context", "profile")}
         head |= {"alpha_mantissa": self.alpha[0], "alpha_exponent": self.alpha[1], "masked": self.masked}
+        head |= {"sink": self.sink} if self.sink else {}  # there is none in a build without `sum`
         return {"zero": self.contexts is None, "stats": self.stats, "head": head | {"last": self.last, "tag": self.tag}}
 
     def exponent(self):
         return self.stats.get("exponent", 0)
+
+    def sum_divisor(self):
+        sink = 0 if self.stats.get("softmax", 0) else self.sink
+        return formats.sum_divisor(self.stats.get("weight_sum", 0), sink, self.exponent())
 
 
 def header(head, lanes):
@@ -71,7 +77,7 @@ def head_factor(head, bits, total):
     elif head.normaliser == Normaliser.LENGTH:
         value, function, exponent = head.n, formats.reciprocal, head.exponent()
     else:
-        value, function, exponent = head.stats.get("weight_sum", 0), formats.reciprocal, 0
+        value, function, exponent = head.sum_divisor(), formats.reciprocal, 0
     if value == 0:
         return None
     return formats.factor(*function(value), head.alpha, exponent)
@@ -128,7 +134,7 @@ def ideal(heads, gains):
         elif head.normaliser == Normaliser.LENGTH:
             below = head.n / 2.0 ** head.exponent()
         else:
-            below = head.stats.get("weight_sum", 0)
+            below = head.sum_divisor()
         values = [c * alpha / below if below else 0.0 for c in head.contexts]
         if gains:
             values = [value * gain_of(head, gains, i) / formats.GAIN_ONE for i, value in enumerate(values)]

@@ -311,13 +311,13 @@ class ModelSystem:
 
     def _settings(self, layer):
         unit, (mask, form, head_dim) = self.config.unit, self.layers[layer]
-        names = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA")
+        names = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA", "SINK")
         heads = [
             [tuple(self.unit_registers.decode(f"HEAD_TABLE.{name}", word).values()) for name, word in zip(
                 names, self.heads[layer, head], strict=True)]
             for head in range(unit.heads)
         ]  # fmt: skip
-        theta, mode, kappa, min_active, min_mass, alpha = zip(*heads, strict=True)
+        theta, mode, kappa, min_active, min_mass, alpha, sink = zip(*heads, strict=True)
         gains = [self.gains.get((layer, head), [0x2000] * head_dim)[:head_dim] for head in range(unit.heads)]
         return LayerSettings(
             head_dim=head_dim,
@@ -328,6 +328,7 @@ class ModelSystem:
             min_active=tuple(value[0] for value in min_active),
             min_mass=tuple(value[0] for value in min_mass),
             alpha=alpha,
+            sink=tuple(value[0] for value in sink),
             gain=tuple(tuple(value - (value >> 15 << 16) for value in gain) for gain in gains),
             mask=tuple(bool(mask >> head & 1) for head in range(unit.heads)),
             normaliser=Normaliser(form & 7),

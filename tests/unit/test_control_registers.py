@@ -310,7 +310,7 @@ def test_what_a_small_build_does_not_have():
         for mode in (1, 2, 3):
             assert not await bench.write(ctx, "HEAD_TABLE.MODE", mode, 0, 0)
             assert await bench.errors(ctx) == {"bad_job"}
-        for name in ("KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA"):
+        for name in ("KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA", "SINK"):
             assert await bench.write(ctx, f"HEAD_TABLE.{name}", 0xFFFFFFFF, 0, 0)
             assert await bench.read(ctx, f"HEAD_TABLE.{name}", 0, 0) == 0
         assert await bench.start(ctx, **good)
@@ -385,7 +385,7 @@ def test_tables_are_closed_while_busy(cause):
             assert await bench.errors(ctx) == {"write_busy"}
         # Job registers stay open, and an address that does not exist is told apart.
         assert await bench.write(ctx, "JOB_N", 1)
-        assert await bench.master.read(ctx, bench.map.address("HEAD_TABLE.ALPHA", 0, 0) + 4) == (0, SLVERR)
+        assert await bench.master.read(ctx, bench.map.address("HEAD_TABLE.SINK", 0, 0) + 4) == (0, SLVERR)
         assert await bench.errors(ctx) == {"bad_address"}
         ctx.set(bench.dut.busy, 0)
         if cause == "queued":

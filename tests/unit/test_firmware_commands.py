@@ -77,7 +77,7 @@ def test_a_sequence_is_not_opened_with_wrong_words(machine, words, status, detai
 def test_operations_and_lengths_are_checked(machine):
     assert machine.ask(len(Operation)) == (Status.BAD_OPERATION, 0)
     assert machine.ask(255) == (Status.BAD_OPERATION, 0)
-    right = {Operation.OPEN: 10, Operation.SET_HEAD: 7, Operation.SET_LAYER: 3, Operation.SLOTS: 3}
+    right = {Operation.OPEN: 10, Operation.SET_HEAD: 8, Operation.SET_LAYER: 3, Operation.SLOTS: 3}
     right |= {Operation.SET_TIMEOUT: 1, Operation.COUNTERS: 1}
     for operation in set(Operation) - {Operation.SET_GAIN, Operation.STEP}:
         words = right.get(operation, 0)
@@ -87,12 +87,12 @@ def test_operations_and_lengths_are_checked(machine):
     assert machine.ask(Operation.SET_GAIN, 0, 0, 0) == (Status.BAD_LENGTH, 0)
 
 
-HEAD = (1, 2**32 - 5, 2, 0x3FFFF, 64, 77, 0xFF8000)
+HEAD = (1, 2**32 - 5, 2, 0x3FFFF, 64, 77, 0xFF8000, 0xFFFFFF)
 
 
 def test_head_settings_reach_the_table(machine):
     assert machine.ask(Operation.SET_HEAD, 9, 2, *HEAD) == OK
-    names = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA")
+    names = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA", "SINK")
     assert machine.table == {
         machine.map.address(f"HEAD_TABLE.{name}", 2, 1): word for name, word in zip(names, HEAD[1:], strict=True)
     }
@@ -109,6 +109,7 @@ def test_head_settings_reach_the_table(machine):
         (0, 4, 128, Status.BAD_VALUE, 5),
         (0, 6, 0x7FFF, Status.BAD_VALUE, 7),
         (0, 6, 1 << 24, Status.BAD_VALUE, 7),
+        (0, 7, 1 << 24, Status.BAD_VALUE, 8),
     ],
 )
 def test_wrong_head_settings_change_nothing(machine, layer, place, word, status, detail):

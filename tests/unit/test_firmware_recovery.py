@@ -27,7 +27,7 @@ def damaged(machine, sequence):
 
 def test_a_command_that_trapped_is_answered(machine):
     machine.trap_at = ("write", machine.map.address("HEAD_TABLE.KAPPA", 0, 1))
-    assert machine.ask(Operation.SET_HEAD, 0, 0, 1, 0, 0, 0, 0, 0, 0) == (Status.FAULT, 0)
+    assert machine.ask(Operation.SET_HEAD, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0) == (Status.FAULT, 0)
     assert machine.restarts == 1
     assert not machine.commands
     assert machine.soft_resets == 1

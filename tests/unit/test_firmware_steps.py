@@ -278,7 +278,7 @@ def test_replies_wait_for_room(machine):
 
 def test_commands_wait_for_the_jobs_before(machine):
     machine.send(Operation.STEP, 0, 0, 1, 0, 0, tag=1)
-    machine.send(Operation.SET_HEAD, 0, 0, 0, 0, 0, 0, 0, 0, 0, tag=2)
+    machine.send(Operation.SET_HEAD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, tag=2)
     machine.send(Operation.STEP, 0, 0, 1, 0, 0, tag=3)
     machine.run()
     assert (len(machine.jobs), machine.table) == (1, {})

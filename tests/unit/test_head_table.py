@@ -14,15 +14,18 @@ from .register_bus import access, merge
 
 FULL = UnitConfig(lanes=8, head_dim=24, slots=100, heads=6, kv_heads=3, profiles=3)
 RELU = FULL.with_settings(softmax=False)
+LENGTH = FULL.with_settings(normalisers=("length",))
 BARE = FULL.with_settings(softmax=False, normalisers=())
 ONE = UnitConfig(lanes=4, head_dim=16, slots=2, heads=1, kv_heads=1)
-WORDS = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA")
+WORDS = ("THETA", "MODE", "KAPPA", "MIN_ACTIVE", "MIN_MASS", "ALPHA", "SINK")
 SOFTMAX_WORDS = ("KAPPA", "MIN_ACTIVE", "MIN_MASS")
 
 
 def is_built(config, name):
     if name in SOFTMAX_WORDS:
         return config.softmax
+    if name == "SINK":
+        return "sum" in config.normalisers
     return bool(config.normalisers) if name == "ALPHA" else True
 
 
@@ -36,6 +39,7 @@ def random_fields(rng, config, name):
         "MIN_ACTIVE": {"value": [0, 1, config.slots, (1 << config.sizes.count_bits) - 1]},
         "MIN_MASS": {"value": [0, 0xFFFFFFFF, rng.getrandbits(32)]},
         "ALPHA": {"mantissa": [0, 0x8000, 0xFFFF], "exponent": [-128, 127, -1, 0]},
+        "SINK": {"value": [0, 1, (1 << formats.SINK_BITS) - 1, rng.getrandbits(formats.SINK_BITS)]},
     }
     return {field: rng.choice(values) for field, values in choices[name].items()}
 
@@ -54,7 +58,7 @@ def initial(config):
     ]
 
 
-@pytest.mark.parametrize("config", [FULL, RELU, BARE, ONE], ids=["full", "relu", "bare", "one"])
+@pytest.mark.parametrize("config", [FULL, RELU, LENGTH, BARE, ONE], ids=["full", "relu", "length", "bare", "one"])
 def test_words_and_entries(config):
     dut, registers, rng = HeadTable(config), RegisterMap(config), random.Random(5)
     depth, mirror = config.profiles * config.heads, initial(config)
@@ -64,7 +68,8 @@ def test_words_and_entries(config):
         await ctx.tick()
         expected = {}
         for name, fields in mirror[index].items():
-            expected |= entry_names(name, fields)
+            if name != "SINK" or is_built(config, name):
+                expected |= entry_names(name, fields)
         assert plain(ctx.get(dut.entry)) == expected
 
     async def check_word(ctx, index, name):
@@ -99,7 +104,7 @@ def test_byte_strobes():
     dut, registers, rng = HeadTable(FULL), RegisterMap(FULL), random.Random(6)
 
     async def bench(ctx):
-        for name, number in (("MIN_MASS", 4), ("ALPHA", 5), ("KAPPA", 2)):
+        for name, number in (("MIN_MASS", 4), ("ALPHA", 5), ("KAPPA", 2), ("SINK", 6)):
             mask = sum(field.mask for field in registers.register(f"HEAD_TABLE.{name}").fields)
             word, _, _ = await access(ctx, dut.bus, 8 * 4 + number)
             for _ in range(40):
@@ -125,11 +130,11 @@ def test_refuses_what_cannot_be_held(config):
 
     async def bench(ctx):
         await access(ctx, dut.bus, 0, 77)
-        before = [(await access(ctx, dut.bus, word))[0] for word in range(6)]
+        before = [(await access(ctx, dut.bus, word))[0] for word in range(7)]
         for word, value in refused:
             _, error, _ = await access(ctx, dut.bus, word, value & 0xFFFFFFFF)
             assert error, f"word {word} took {value}"
-            answers = [await access(ctx, dut.bus, number) for number in range(6)]
+            answers = [await access(ctx, dut.bus, number) for number in range(7)]
             assert [answer[0] for answer in answers] == before
             assert not any(answer[1] for answer in answers)
         # Bytes that are not strobed do not matter.
@@ -149,7 +154,7 @@ def test_initial_alpha_is_one():
             await ctx.tick()
             entry = plain(ctx.get(dut.entry))
             assert (entry["alpha_mantissa"], entry["alpha_exponent"]) == (mantissa, exponent)
-            assert (entry["theta"], entry["mode"]) == (0, formats.Mode.RELU)
+            assert (entry["theta"], entry["mode"], entry["sink"]) == (0, formats.Mode.RELU, 0)
 
     run(dut, bench)
 

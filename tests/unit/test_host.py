@@ -84,11 +84,13 @@ def test_commands_carry_every_setting(model, system):
     system.open_sequence(2, policy, 1, GatingSettings(active=4, mass=5, probe=6))
     assert model.commands[-1][0] & 0xFFFFFF == Operation.OPEN | 2 << 8
     assert model.commands[-1][1:] == [4 | 1 << 8, 9, 1, 3, 8, 99, 0x8000_0001, 4, 5, 6]
-    settings = HeadSettings(theta=-2, mode=Mode.HYBRID, kappa=(7, 1), min_active=3, min_mass=9, alpha=(40000, -1))
+    settings = HeadSettings(
+        theta=-2, mode=Mode.HYBRID, kappa=(7, 1), min_active=3, min_mass=9, alpha=(40000, -1), sink=77
+    )
     system.set_head(1, 3, settings)
     words = model.commands[-1]
     assert words[0] & 0xFFFFFF == Operation.SET_HEAD | 1 << 16
-    assert words[1:] == [3, 0xFFFF_FFFE, 2, 7 | 1 << 16, 3, 9, 40000 | 0xFF << 16]
+    assert words[1:] == [3, 0xFFFF_FFFE, 2, 7 | 1 << 16, 3, 9, 40000 | 0xFF << 16, 77]
     system.set_gain(0, 1, range(-20, 12))
     first, second = model.commands[-2:]
     assert (first[1], len(first), second[1], len(second)) == (1, 32, 1 | 30 << 8, 4)

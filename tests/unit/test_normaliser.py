@@ -161,11 +161,12 @@ def random_job(chosen, config, mode, *, beats=None, zero=0.2, emit=None):
         data = None if is_zero else contexts(chosen, beats * config.lanes)
         n = chosen.choice([1, config.slots, chosen.randint(1, config.slots)])
         weight_sum = 0 if is_zero else chosen.randint(0, (1 << sizes.weight_sum_bits) - 1)
-        exponent = chosen.randint(0, 16)
+        exponent, softmax = chosen.randint(0, 16), chosen.getrandbits(1)
+        sink = chosen.choice([0, chosen.getrandbits(chosen.randint(1, formats.SINK_BITS))])
         size = formats.magnitude_bits(data or [0])
         middle = {
             Normaliser.LENGTH: n.bit_length() - exponent - size + 7,
-            Normaliser.SUM: weight_sum.bit_length() - size + 7,
+            Normaliser.SUM: (weight_sum + (0 if softmax else sink >> exponent)).bit_length() - size + 7,
         }.get(mode, chosen.choice([0, 5]))
         scale = (0, 0) if chosen.random() < 0.05 else alpha(chosen, middle)
         stats = {
@@ -173,11 +174,13 @@ def random_job(chosen, config, mode, *, beats=None, zero=0.2, emit=None):
             "active": chosen.getrandbits(sizes.count_bits),
             "mass": chosen.getrandbits(sizes.mass_bits),
             "weight_sum": weight_sum,
-            **{name: chosen.getrandbits(1) for name in ("null", "softmax", "fallback")},
+            **{name: chosen.getrandbits(1) for name in ("null", "fallback")},
+            "softmax": softmax,
         }
-        job.append(
-            Head(beats, data, mode, emit, number, n, scale, profile, int(is_zero), number == config.heads - 1, stats)
-        )
+        last = number == config.heads - 1
+        head = Head(beats, data, mode, emit, number, n, scale, profile, int(is_zero), last, stats)
+        head.sink = sink if "sum" in config.normalisers else 0
+        job.append(head)
     return job
 
 
@@ -239,6 +242,23 @@ def test_a_context_of_zeros_and_minus_ones():
         for head in none:
             head.contexts = [0] * 32
         jobs.append(none)
+    simulate(BackEnd(build), jobs)
+
+
+@pytest.mark.parametrize("normalisers", [("sum",), ("length", "sum"), ALL])
+def test_sinks_under_every_exponent(normalisers):
+    """Largest divisor, ties of the rounding, and a head without any right behind one with a sink."""
+    build = config(head_dim=16, heads=3, slots=65536, normalisers=normalisers)
+    chosen = random.Random(8)
+    jobs = []
+    for exponent in range(20):
+        job = random_job(chosen, build, Normaliser.SUM, beats=1, zero=0, emit=0)
+        largest = (1 << formats.SINK_BITS) - 1
+        for head, sink in zip(job, (largest, 1 << exponent >> 1, 0), strict=True):
+            head.sink, head.alpha = sink, (0x8000, chosen.randint(0, 6))
+            head.contexts = contexts(chosen, 16, 20)
+            head.stats |= {"exponent": exponent, "softmax": 0, "weight_sum": chosen.choice([largest, 300])}
+        jobs += [job, random_job(chosen, build, chosen.choice(modes_of(build)), zero=0)]
     simulate(BackEnd(build), jobs)
 
 
@@ -330,6 +350,19 @@ def test_header_comes_two_cycles_after_the_head(mode):
     helpers.run(dut, *stimulus, processes=(*background, watch))
     heads, beats = zip(*valid, strict=True)
     assert beats.index(1) - heads.index(1) == 2
+
+
+def test_cycles_that_a_sink_takes():
+    build = config(heads=4)
+    job = random_job(random.Random(9), build, Normaliser.SUM, beats=4, zero=0, emit=0)
+    cycles = []
+    for exponent, sink, softmax in ((0, 0, 0), (11, 5, 1), (0, 1, 0), (11, 1 << 23, 0), (16, 1, 0)):
+        for head in job:
+            head.sink, head.stats["exponent"], head.stats["softmax"] = sink, exponent, softmax
+        starts = first_beats([job], build)[:: 1 + 4]
+        cycles.append({b - a for a, b in pairwise(starts[1:])})
+    (base,) = cycles[0]
+    assert cycles == [{base}, {base}, {base + 2}, {base + 2 + 2 + 3}, {base + 2 + 4}]
 
 
 @pytest.mark.parametrize("lanes", [4, 16, 32])

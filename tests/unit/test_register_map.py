@@ -109,6 +109,7 @@ def test_defaults_of_tables_are_those_of_the_formats():
     assert (alpha["mantissa"].reset, alpha["exponent"].reset) == (mantissa, exponent)
     assert registers.fields("GAIN")["value"].reset == formats.encode_gain(32)
     assert registers.fields("HEAD_TABLE.KAPPA")["mantissa"].width == formats.KAPPA_BITS
+    assert registers.fields("HEAD_TABLE.SINK")["value"].width == formats.SINK_BITS
 
 
 def test_tables_that_are_not_built_are_absent():
@@ -121,6 +122,7 @@ def test_address_of_elements():
     registers = RegisterMap(ODD)
     base = registers.address("HEAD_TABLE.THETA", 0, 0)
     assert registers.address("HEAD_TABLE.ALPHA", 3, 5) == base + (3 * 6 + 5) * 32 + 0x14
+    assert registers.address("HEAD_TABLE.SINK", 3, 5) == base + (3 * 6 + 5) * 32 + 0x18
     gain = registers.address("GAIN", 0, 0, 0)
     assert registers.address("GAIN", 4, 2, 23) == gain + 4 * ((4 * 6 + 2) * 24 + 23)
     assert registers.address("SLOT_POSITION", 2, 99) == registers.address("SLOT_POSITION", 0, 0) + 4 * (2 * 100 + 99)

@@ -19,7 +19,7 @@ def make_config(slots: int = 16, *, softmax: bool = True, beats: int = 4, lanes:
         heads=4,
         kv_heads=2,
         softmax=softmax,
-        normalisers=(),
+        normalisers=("sum",),
         **settings,
     )
 
@@ -47,6 +47,7 @@ class Head:
             "beats": self.beats,
             "alpha_mantissa": 0x8000 + self.row,
             "alpha_exponent": -self.beats,
+            "sink": 0xFFFFFF - self.row,
             "normaliser": self.head,
             "emit_context": self.beats & 1,
             "profile": 0,
