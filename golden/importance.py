@@ -6,7 +6,7 @@ divided by the L2 norm over the heads of the layer.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,12 +19,17 @@ from .head_mask import HeadMask
 __all__ = ["Pruning", "Trial", "importance", "prune"]
 
 BATCH = 4
+CANDIDATES = 5
+"""Heads that are left out in turn before one is dropped."""
+NEGLIGIBLE = 0.1
+"""A head that raises the loss by less than this part of its share of the limit is dropped without trying others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A head that was left out on top of those dropped before: the loss then, and whether it was dropped for good."""
+    """A head that was left out on top of ``after`` others: the loss then, and whether it was dropped for good."""
 
+    after: int
     layer: int
     head: int
     importance: float
@@ -41,7 +46,7 @@ class Pruning:
     mask
         Heads that were dropped.
     wanted
-        How many were to be dropped; fewer are where no further head may go.
+        How many were to be dropped; fewer are where the loss would rise too much.
     loss
         With all heads, in nats a token.
     trials
@@ -75,6 +80,7 @@ def _losses(decoder: Decoder, chunk: Tensor, masks: Tensor) -> Tensor:
     return functional.cross_entropy(logits.transpose(1, 2), chunk[:, 1:], reduction="none").mean(1)
 
 
+@torch.enable_grad()
 def importance(decoder: Decoder, windows: Tensor, progress: Callable[[int], None] = lambda windows: None) -> Tensor:
     """Importance of each head, (layers, heads), on windows (n, context + 1) of symbols; float attention.
 
@@ -105,11 +111,9 @@ def prune(
     check: int | None = None,
     progress: Callable[[int], None] = lambda windows: None,
 ) -> Pruning:
-    """Drop the least important heads, unless leaving one out raises the loss by more than it may.
+    """Drop heads one by one: of the few least important ones left, that without which the loss is lowest.
 
-    Heads are tried in the order of their importance, over all layers together. A head may raise the loss over that of
-    the model with all heads so far that the rise, spread evenly over the heads to be dropped, stays within ``limit``:
-    the n-th of m may bring it to ``limit * n / m``. Heads that may not go are tried once more when all were tried.
+    It ends early when the loss would be more than ``limit`` above that of the model with all heads.
 
     Parameters
     ----------
@@ -122,7 +126,7 @@ def prune(
     check
         Windows of which heads are left out, evenly chosen; all without it.
     progress
-        Called with the number of windows behind their gradients, and with 0 after each trial.
+        Called with the number of windows behind their gradients, and with 0 behind each head that was dropped.
 
     Raises
     ------
@@ -137,21 +141,27 @@ def prune(
     ranks = importance(decoder, windows, progress)
     shown = windows if check is None else windows[torch.linspace(0, len(windows) - 1, min(check, len(windows))).long()]
     wanted = round(share * config.layers * config.heads)
-    order = [divmod(int(index), config.heads) for index in ranks.flatten().argsort(stable=True)]
+    left = [divmod(int(index), config.heads) for index in ranks.flatten().argsort(stable=True)]
     dropped: list[tuple[int, int]] = []
     trials: list[Trial] = []
-    whole = _loss(decoder, shown, HeadMask.of(config.layers, config.heads))
-    for layer, head in [*order, *order] if wanted else []:
-        if (layer, head) in dropped:
-            continue
-        loss = _loss(decoder, shown, HeadMask.of(config.layers, config.heads, [*dropped, (layer, head)]))
-        goes = loss - whole <= limit * (len(dropped) + 1) / wanted
-        rank = ranks[layer, head].item()
-        trials.append(Trial(layer=layer, head=head, importance=rank, loss=loss, dropped=goes))
-        dropped += [(layer, head)] * goes
-        progress(0)
-        if len(dropped) == wanted:
+    whole = loss = _loss(decoder, shown, HeadMask.of(config.layers, config.heads))
+    while len(dropped) < wanted:
+        first = len(trials)
+        for layer, head in left[:CANDIDATES]:
+            without = _loss(decoder, shown, HeadMask.of(config.layers, config.heads, [*dropped, (layer, head)]))
+            rank = ranks[layer, head].item()
+            trial = Trial(after=len(dropped), layer=layer, head=head, importance=rank, loss=without, dropped=False)
+            trials.append(trial)
+            if without - loss <= NEGLIGIBLE * limit / wanted:
+                break
+        best = min(range(first, len(trials)), key=lambda index: trials[index].loss)
+        if trials[best].loss - whole > limit:
             break
+        trials[best] = replace(trials[best], dropped=True)
+        loss = trials[best].loss
+        dropped.append((trials[best].layer, trials[best].head))
+        left.remove(dropped[-1])
+        progress(0)
     return Pruning(
         mask=HeadMask.of(config.layers, config.heads, dropped),
         wanted=wanted,

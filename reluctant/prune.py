@@ -9,7 +9,7 @@ from .errors import UserError
 
 __all__ = ["prune"]
 
-CHECKED = 2
+CHECKED = 3
 """One window in so many shows what leaving out a head costs; gradients are taken on all."""
 
 
@@ -24,9 +24,10 @@ def prune(
 ) -> None:
     """Find the heads that a model can do without, and write a mask.
 
-    Heads are ranked by importance (Michel et al., 2019: the slope of the loss along a head's mask). From the least
-    important on, each is left out, and dropped if the loss stays within its share of --limit. Choose on training text
-    and measure on held-out text: 'reluctant evaluate MODEL --text FILE --mask MASK'. The mask is what SET_LAYER takes.
+    Heads are ranked by importance (Michel et al., 2019: the slope of the loss along a head's mask). The least important
+    ones are left out in turn, and the one that is missed least is dropped, as long as the loss stays within --limit.
+    Choose on training text and measure on held-out text: 'reluctant evaluate MODEL --text FILE --mask MASK'. The mask
+    is what the firmware's SET_LAYER takes.
 
     \b
     Example:
@@ -72,7 +73,7 @@ def _tell(result, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="heads, from the least important on", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title="heads in the order in which they were left out", box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("layer", "head", "importance", "loss without", "rise", ""):
         table.add_column(name, justify="right")
     for trial in result.trials:
