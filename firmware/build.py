@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from reluctant.hdl.system_config import SystemConfig
 from .elf import section_sizes
 from .stack import StackError, stack_bound
 
-__all__ = ["Firmware", "FirmwareError", "build", "cache_folder", "write_headers"]
+__all__ = ["Firmware", "FirmwareError", "build", "cache_folder", "write_headers", "write_sources"]
 
 FOLDER = Path(__file__).parent
 STACK_BYTES = 320
@@ -91,18 +92,55 @@ def build(config: SystemConfig) -> Firmware:
         If the compiler is missing or complains, or the image, its variables and its stack do not fit ``config.memory``.
     """
     version = _compiler_version()
-    sources = {path.name: path.read_text(encoding="utf-8") for path in _sources()}
     with tempfile.TemporaryDirectory(prefix="firmware-") as name:
         work = Path(name)
-        sources |= write_headers(config, work, _digest(sources, config.as_dict()))
-        options = [*OPTIONS, f"-mcpu=generic_rv32{'+m' if config.multiply else ''}"]
+        sources, options = write_sources(config, work), _options(config)
         key = _digest(sources, options, version, config.memory)[:24]
         kept = cache_folder() / key
         if not kept.is_dir():
-            for file, text in sources.items():
-                (work / file).write_text(text, encoding="utf-8")
             _publish(_compile(work, options, config.memory), kept)
     return _load(kept)
+
+
+def write_sources(config: SystemConfig, folder: Path) -> dict[str, str]:
+    """Write all that the firmware of a system is compiled from into ``folder``, and a makefile; texts by name.
+
+    ``make`` there gives the image that :func:`build` gives, without its last bytes if they only fill a word, and
+    without the checks of stack and memory.
+    """
+    sources = {path.name: path.read_text(encoding="utf-8") for path in _sources()}
+    sources["link.ld"] = sources["link.ld"].replace("STACK_BYTES", str(STACK_BYTES))
+    headers = write_headers(config, folder, _digest(sources, config.as_dict()))
+    sources["Makefile"] = _makefile(sorted(sources | headers), _options(config))
+    for file, text in sources.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    return sources | headers
+
+
+def _options(config: SystemConfig) -> list[str]:
+    return [*OPTIONS, f"-mcpu=generic_rv32{'+m' if config.multiply else ''}"]
+
+
+def _units(files: Iterable[str]) -> list[str]:
+    """The files that the compiler is given."""
+    return sorted(name for name in files if name.endswith((".c", ".S")))
+
+
+def _makefile(files: list[str], options: list[str]) -> str:
+    lines = [
+        "# Compiles the firmware; the compiler comes with: pip install ziglang",
+        "PYTHON ?= python3",
+        "ZIG ?= $(PYTHON) -m ziglang",
+        f"OPTIONS := {' '.join(options)}",
+        "",
+        "firmware.bin: firmware.elf",
+        "\t$(ZIG) objcopy -O binary $< $@",
+        "",
+        f"firmware.elf: {' '.join(files)}",
+        f"\t$(ZIG) cc $(OPTIONS) -T link.ld {' '.join(_units(files))} -o $@",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def write_headers(config: SystemConfig, folder: Path, identity: str) -> dict[str, str]:
@@ -162,10 +200,7 @@ def _compiler_version() -> str:
 
 def _compile(work: Path, options: list[str], memory: int) -> tuple[Path, dict]:
     """Compile and link in ``work``; returns the folder to keep."""
-    script = work / "link.ld"
-    script.write_text(script.read_text(encoding="utf-8").replace("STACK_BYTES", str(STACK_BYTES)), encoding="utf-8")
-    files = sorted(path.name for path in work.iterdir() if path.suffix in (".c", ".S"))
-    _zig(["cc", *options, "-T", "link.ld", *files, "-o", "firmware.elf"], work)
+    _zig(["cc", *options, "-T", "link.ld", *_units(path.name for path in work.iterdir()), "-o", "firmware.elf"], work)
     made = work / "made"
     made.mkdir()
     _zig(["objcopy", "-O", "binary", "firmware.elf", "made/image.bin"], work)

@@ -61,26 +61,47 @@ def generate(
     preset: Preset = "default",
     config: ConfigFile = None,
     settings: Settings = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")] = Path("out/unit"),
-    name: Annotated[str, typer.Option(help="Name of the Verilog module and file.")] = "sparse_attention_unit",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder to write. [default: out/system, or out/unit]"),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the Verilog module and file. [default: sparse_attention_system, or ..._unit]"),
+    ] = None,
+    no_scheduler: Annotated[bool, typer.Option("--no-scheduler", help="Write the bare unit.")] = False,
 ) -> None:
-    """Write a unit's Verilog, register map and constraints.
+    """Write a system's Verilog, firmware, register maps and constraints; with --no-scheduler, a bare unit's.
 
-    The folder gets NAME.v, registers.rdl (SystemRDL), registers.h (C), registers.html/, config.json and, for a board's
+    The folder gets NAME.v with the firmware in its memory, system_registers and registers (of the unit) as .rdl
+    (SystemRDL), .h (C) and .html/, messages.h, firmware.bin, its sources in firmware/, config.json and, for a board's
     preset, a clock constraint. The same settings give the same bytes.
 
     \b
-    Example:
-      reluctant generate --preset icebreaker --set slots=256 --out out/unit
+    Examples:
+      reluctant generate --preset ulx3s-85f --set sequences=2 --out out/system
+      reluctant generate --no-scheduler --set lanes=32 --out out/unit
     """
-    from .configuration import choose
+    from .configuration import as_system, choose
+    from .generate import build_firmware
     from .generate import generate as write
 
-    choice = choose(preset, config, settings or ())
-    write(choice.config, out, name=name, preset=choice.preset)
-    print(f"Unit {choice.config.hash:08x} ({_sizes(choice.config)}) is in {out}:")
+    choice = choose(preset, config, settings or (), system=not no_scheduler)
+    out = out or Path("out/unit" if no_scheduler else "out/system")
+    if no_scheduler:
+        write(choice.config, out, name=name, preset=choice.preset)
+        print(f"Unit {choice.config.hash:08x} ({_sizes(choice.config)}) is in {out}:")
+    else:
+        system, firmware = build_firmware(as_system(choice), memory_given="memory" in choice.system)
+        write(system, out, name=name, preset=choice.preset, firmware=firmware)
+        print(f"System {system.hash:08x} ({_sizes(system.unit)}; firmware {len(firmware.image):,} bytes) is in {out}:")
     for path in sorted(out.iterdir()):
-        print(f"  {path.name}{'/index.html' if path.is_dir() else ''}")
+        print(f"  {path.name}{_inside(path)}")
+
+
+def _inside(path: Path) -> str:
+    """What to look at in a folder."""
+    return "/index.html" if path.suffix == ".html" else "/" if path.is_dir() else ""
 
 
 def _sizes(config) -> str:
@@ -181,7 +202,7 @@ def simulate(
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")] = Path("out/demo"),
 ) -> int:
-    """Do the main job once: generate the default unit, simulate the bundled trace, compare, report, plot.
+    """Do the main job once: generate the default system, simulate the bundled trace, compare, report, plot.
 
     \b
     Example:
@@ -190,11 +211,13 @@ def demo(
     from .commands import Outputs, Request, run_trace
 
     request = Request(trace=DEMO_TRACE)
-    outputs = Outputs(unit=out / "unit", report=out / "report.json", dump=out / "answers.npz", plot=out / "rows.png")
+    outputs = Outputs(
+        design=out / "system", report=out / "report.json", dump=out / "answers.npz", plot=out / "rows.png"
+    )
     report = run_trace(request, outputs)
     print("Files:")
     for path, what in (
-        (outputs.unit, "Verilog, register map, C header, config.json"),
+        (outputs.design, "Verilog, firmware, register maps, C headers, config.json"),
         (outputs.report, "every number, by layer and head"),
         (outputs.dump, "what the unit answered"),
         (outputs.plot, "rows read and cycles, as a picture"),

@@ -35,9 +35,9 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What to write: the unit's folder, the report, the unit's answers, the picture."""
+    """What to write: the folder of the unit or system, the report, the unit's answers, the picture."""
 
-    unit: Path | None = None
+    design: Path | None = None
     report: Path | None = None
     dump: Path | None = None
     plot: Path | None = None
@@ -55,14 +55,8 @@ def run_trace(request: Request, outputs: Outputs) -> dict:
 
     require_packages(firmware=request.scheduler)
     choice, trace, scenario, config = _prepare(request)
-    unit = config.unit if request.scheduler else config
-    verilog = None
-    if outputs.unit is not None:
-        from .generate import generate
-
-        verilog = generate(unit, outputs.unit, preset=choice.preset)
     run = _run_system if request.scheduler else _run_layers
-    runs, configuration, whole = run(request, choice, trace, scenario, config, verilog)
+    runs, configuration, whole = run(request, choice, trace, scenario, config, outputs.design)
     source = {
         "trace": request.trace.name,
         "preset": choice.preset,
@@ -101,26 +95,32 @@ def _prepare(request: Request):
     return choice, trace, scenario, config
 
 
-def _run_layers(request: Request, _, trace, scenario, config, verilog: str | None):
+def _run_layers(request: Request, choice, trace, scenario, config, folder: Path | None):
     """Each layer through the bare unit: (runs, configuration, numbers of the whole run)."""
     from reluctant.hdl.verilog import to_verilog
 
     from . import runs
+    from .generate import generate
 
-    simulator = runs.Simulator(verilog or to_verilog(config), request.simulator, request.stalls, request.waves)
+    verilog = to_verilog(config) if folder is None else generate(config, folder, preset=choice.preset)
+    simulator = runs.Simulator(verilog, request.simulator, request.stalls, request.waves)
     with _progress(len(scenario.layers), "layers") as start:
         simulator.compile()
         done = runs.run_layers(trace, scenario, config, simulator, start())
     return done, {**config.as_dict(), "hash": f"{config.hash:08x}"}, {}
 
 
-def _run_system(request: Request, choice, trace, scenario, config, _):
+def _run_system(request: Request, choice, trace, scenario, config, folder: Path | None):
     """All layers through the system: (runs, configuration, numbers of the whole run)."""
     from . import system_runs
+    from .generate import build_firmware, generate
 
     with _progress(len(scenario.layers) * scenario.tokens, "steps") as start:
-        config, firmware = system_runs.build_firmware(config, memory_given="memory" in choice.system)
-        verilog = system_runs.system_verilog(config, firmware.image)
+        config, firmware = build_firmware(config, memory_given="memory" in choice.system)
+        if folder is None:
+            verilog = system_runs.system_verilog(config, firmware.image)
+        else:
+            verilog = generate(config, folder, preset=choice.preset, firmware=firmware)
         simulator = system_runs.SystemSimulator(verilog, request.simulator, request.stalls, request.waves)
         simulator.compile()
         runs, whole = system_runs.run_system(trace, scenario, config, simulator, start())

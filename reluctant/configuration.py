@@ -11,7 +11,7 @@ from reluctant.hdl.system_config import SystemConfig
 
 from .errors import UserError
 
-__all__ = ["Choice", "choose", "fit", "fit_system"]
+__all__ = ["Choice", "as_system", "choose", "fit", "fit_system"]
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _UNIT_FIELDS = {item.name: item for item in fields(UnitConfig)}
@@ -157,6 +157,18 @@ def fit_system(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, laye
         profiles=layers,
         slots_are="number of layers times the budget",
     )
+    return as_system(choice, unit)
+
+
+def as_system(choice: Choice, unit: UnitConfig | None = None) -> SystemConfig:
+    """``unit``, or the chosen one if None, with the chosen scheduler.
+
+    Raises
+    ------
+    UserError
+        If a setting of the scheduler is not right, or the unit has no slot statistics.
+    """
+    unit = choice.config if unit is None else unit
     if not unit.statistics:
         hint = "add --set statistics=true, or --no-scheduler for the bare unit"
         raise UserError(f"statistics is False: the scheduler needs a unit with slot statistics: {hint}")

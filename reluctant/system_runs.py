@@ -28,31 +28,9 @@ from .report import Timing, cycle_budget, layer_report, ratio
 from .runs import LayerRun
 from .steps import Scenario, layer_settings
 
-__all__ = ["SystemSimulator", "build_firmware", "run_system", "step_patience", "system_verilog"]
+__all__ = ["SystemSimulator", "run_system", "step_patience", "system_verilog"]
 
-MEMORIES = (16384, 32768, 65536)
-"""Bytes of the core's memory that are tried where the user does not say."""
 STALL_FACTOR = 20
-
-
-def build_firmware(config: SystemConfig, *, memory_given: bool):
-    """(configuration, firmware): the smallest memory that the firmware fits, unless the user gave it.
-
-    Raises
-    ------
-    UserError
-        If it fits none.
-    """
-    from reluctant.firmware.build import FirmwareError, build
-
-    sizes = (config.memory,) if memory_given else MEMORIES
-    for memory in sizes:
-        fitting = config.with_settings(memory=memory)
-        try:
-            return fitting, build(fitting)
-        except FirmwareError as error:
-            problem = error
-    raise UserError(f"memory is {sizes[-1]}: {str(problem).splitlines()[0]}") from problem
 
 
 def system_verilog(config: SystemConfig, image: bytes) -> str:

@@ -225,14 +225,16 @@ def test_wrong_use_is_one_line(trace, stand, capsys, options, message):
 
 def test_demo_writes_everything(trace, stand, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("reluctant.cli.DEMO_TRACE", trace)
-    monkeypatch.setattr("reluctant.generate.to_verilog", lambda config, name: f"// {config.hash:08x}\n")
+    monkeypatch.setattr("reluctant.generate.system_to_verilog", lambda config, image, name: f"// {config.hash:08x}\n")
     out = tmp_path / "demo"
     for _ in range(2):
         assert main(["demo", "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["answers.npz", "report.json", "rows.png", "unit"]
-    description = json.loads((out / "unit" / "config.json").read_text())
+    assert sorted(path.name for path in out.iterdir()) == ["answers.npz", "report.json", "rows.png", "system"]
+    description = json.loads((out / "system" / "config.json").read_text())
     report = json.loads((out / "report.json").read_text())
-    assert description["hash"] == report["configuration"]["hash"]
+    assert description["hash"] == report["configuration"]["scheduler"]["hash"]
+    assert stand.verilog == f"// {description['hash']}\n"
+    assert stand.verilog == (out / "system" / "sparse_attention_system.v").read_text()
     assert str(out / "rows.png") in capsys.readouterr().out
 
 
