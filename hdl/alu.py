@@ -45,16 +45,17 @@ class Alu(wiring.Component):
     arithmetic : In(1)
         Steps to the right shift the sign in.
     compare : In(1), unsigned : In(1)
-        ``less`` is there, as bit 0.
+        ``less`` is there, also as bit 0 of the result.
     load : In(1), loaded : In(32)
         The result is ``loaded``.
     total : Out(32)
         The sum; 0 without ``add``.
-    result : Out(32)
+    computed, result : Out(32)
+        Without and with what is loaded.
     carry_out : Out(1)
         Of the sum, without ``unsigned``.
     less : Out(1)
-        ``a`` is less than what was inverted to ``b``; with ``carry`` high.
+        ``a`` is less than what was inverted to ``b``; with ``carry`` and ``compare`` high, else 0.
     equal : Out(1)
         ``a`` equals ``b``; with XOR in all parts.
     """
@@ -65,7 +66,7 @@ class Alu(wiring.Component):
             {name: In(1) for name in controls}
             | {name: In(32) for name in ("a", "b", "loaded")}
             | {name: Out(1) for name in ("carry_out", "less", "equal")}
-            | {"parts": In(Logic).array(3), "step": In(Step), "total": Out(32), "result": Out(32)}
+            | {"parts": In(Logic).array(3), "step": In(Step), "total": Out(32), "computed": Out(32), "result": Out(32)}
         )
 
     def elaborate(self, platform):
@@ -77,7 +78,7 @@ class Alu(wiring.Component):
         m.d.comb += [
             total.eq(Cat(1, a, sign_a) + Cat(self.carry, b, sign_b)),
             self.total.eq(total[1:33] & self.add.replicate(32)),
-            self.less.eq(total[33]),
+            self.less.eq(total[33] & self.compare),
             self.carry_out.eq(total[33] ^ sign_a ^ sign_b),
         ]
         # Kept as they are, each is one LUT of iCE40 a bit; Yosys would make them faster, where speed is not needed.
@@ -99,6 +100,7 @@ class Alu(wiring.Component):
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
             self.equal.eq(logic == 0),
             other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
-            self.result.eq(Mux(self.load, self.loaded, self.total | other | (self.compare & self.less))),
+            self.computed.eq(self.total | other | self.less),
+            self.result.eq(Mux(self.load, self.loaded, self.computed)),
         ]
         return m

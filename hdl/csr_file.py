@@ -31,7 +31,7 @@ class CsrFile(wiring.Component):
     Members
     -------
     address : In(12), writes : In(1)
-        Of a CSR instruction; it will write.
+        Of a CSR instruction; it will write. What follows from them comes a cycle later:
     illegal : Out(1)
         There is no such CSR, or it is read-only and would be written.
     row : Out(6), kept : Out(1), aligned : Out(1)
@@ -85,38 +85,39 @@ class CsrFile(wiring.Component):
     def _addresses(self, m: Module):
         address = self.address
         read_only = address[10:] == 3
-        m.d.comb += [self.row.eq(Row.NOWHERE), self.kept.eq(1), self.illegal.eq(read_only & self.writes)]
+        m.d.sync += [
+            self.row.eq(Row.NOWHERE),
+            self.kept.eq(1),
+            self.illegal.eq(read_only & self.writes),
+            self.aligned.eq((address == Csr.MTVEC) | (address == Csr.MEPC)),
+            self.is_status.eq(address == Csr.MSTATUS),
+            self.is_enable.eq(address == Csr.MIE),
+        ]
         with m.Switch(address):
             with m.Case(Csr.MTVEC):
-                m.d.comb += self.row.eq(Row.MTVEC)
+                m.d.sync += self.row.eq(Row.MTVEC)
             with m.Case(Csr.MSCRATCH, Csr.MEPC, Csr.MCAUSE, Csr.MTVAL):
-                m.d.comb += self.row.eq(Cat(address[:2], Const(Row.MSCRATCH >> 2, 4)))
+                m.d.sync += self.row.eq(Cat(address[:2], Const(Row.MSCRATCH >> 2, 4)))
             with m.Case(*(csr for csr in Csr if "CYCLE" in csr.name or "INSTRET" in csr.name)):
-                m.d.comb += self.row.eq(Cat(address[1], address[7], Const(Row.MCYCLE >> 2, 4)))
+                m.d.sync += self.row.eq(Cat(address[1], address[7], Const(Row.MCYCLE >> 2, 4)))
             with m.Case(*SMALL):
-                m.d.comb += self.kept.eq(0)
+                m.d.sync += self.kept.eq(0)
             with m.Default():
-                m.d.comb += self.illegal.eq(1)
-        m.d.comb += self.aligned.eq((address == Csr.MTVEC) | (address == Csr.MEPC))
+                m.d.sync += self.illegal.eq(1)
 
     def _status(self, m: Module):
         mie, mpie, meie, interrupt = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            self.is_status.eq(self.address == Csr.MSTATUS),
-            self.is_enable.eq(self.address == Csr.MIE),
-            self.pending.eq(meie & interrupt),
-            self.taken.eq(self.pending & mie),
-        ]
+        m.d.comb += [self.pending.eq(meie & interrupt), self.taken.eq(self.pending & mie)]
+        m.d.sync += [interrupt.eq(self.interrupt), self.value.eq(0)]
         with m.Switch(self.address):
             with m.Case(Csr.MSTATUS):
-                m.d.comb += self.value.eq(mie << MIE | mpie << MPIE | 3 << MPP)
+                m.d.sync += self.value.eq(mie << MIE | mpie << MPIE | 3 << MPP)
             with m.Case(Csr.MISA):
-                m.d.comb += self.value.eq(MISA | (MISA_M if self.multiply else 0))
+                m.d.sync += self.value.eq(MISA | (MISA_M if self.multiply else 0))
             with m.Case(Csr.MIE):
-                m.d.comb += self.value.eq(meie << MEI)
+                m.d.sync += self.value.eq(meie << MEI)
             with m.Case(Csr.MIP):
-                m.d.comb += self.value.eq(interrupt << MEI)
-        m.d.sync += interrupt.eq(self.interrupt)
+                m.d.sync += self.value.eq(interrupt << MEI)
         with m.If(self.set_status):
             m.d.sync += [mie.eq(self.data[MIE]), mpie.eq(self.data[MPIE])]
         with m.If(self.set_enable):

@@ -75,6 +75,8 @@ class ExecuteUnit(wiring.Component):
         Rows as the register file gives them.
     write : Out(1), row : Out(6), result : Out(32)
         To the register file.
+    computed : Out(32)
+        The result, if it was not loaded.
     accessing, access, store, data, strobe, address, accessed, error, read_data
         Data on the bus: see InstructionFetch. ``address`` has 32 bits.
     busy, jump, from_value, jump_addr, jumped
@@ -98,7 +100,7 @@ class ExecuteUnit(wiring.Component):
             {name: Out(1) for name in (*outputs, *to_csr, "trap", "leaving", "retire")}
             | {name: In(1) for name in ("issue", "accessed", "error", "jumped")}
             | {name: In(32) for name in ("value", "a", "b", "read_data")}
-            | {name: Out(32) for name in ("result", "data", "address")}
+            | {name: Out(32) for name in ("result", "computed", "data", "address")}
             | {
                 "operation": In(Operation),
                 "distance": In(5),
@@ -220,6 +222,7 @@ class ExecuteUnit(wiring.Component):
         if self.multiply:
             result = Mux(now.muldiv, product, result)
         m.d.comb += [
+            self.computed.eq(alu.computed),
             self.result.eq(Cat(result[:2] & ~now.aligned.replicate(2), result[2:])),
             # In the cycles of a transfer, nothing but the address of a failed one is written.
             self.row.eq(Mux(self.transferring, Row.MTVAL, now.row)),

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .memory import Ram
+from .riscv_isa import Row
 
 __all__ = ["ROW_BITS", "RegisterFile"]
 
@@ -40,15 +41,19 @@ class RegisterFile(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram_a = ram_a = Ram(width=32, depth=1 << ROW_BITS)
-        m.submodules.ram_b = ram_b = Ram(width=32, depth=1 << ROW_BITS - 1)
-        for ram, row, data in ((ram_a, self.row_a, self.a), (ram_b, self.row_b, self.b)):
-            m.d.comb += [
-                ram.read_en.eq(self.read),
-                ram.read_addr.eq(row),
-                data.eq(ram.read_data),
-                ram.write_addr.eq(self.row),
-                ram.write_data.eq(self.data),
-            ]
-        m.d.comb += [ram_a.write_en.eq(self.write), ram_b.write_en.eq(self.write & ~self.row[-1])]
+        # Halves of words: as many block RAMs on iCE40, and small enough that Yosys takes the faster LUT RAM on ECP5.
+        for port, depth, row, data in (
+            ("a", max(Row) + 1, self.row_a, self.a),
+            ("b", 1 << ROW_BITS - 1, self.row_b, self.b),
+        ):
+            for half, bits in (("low", slice(0, 16)), ("high", slice(16, 32))):
+                ram = m.submodules[f"{port}_{half}"] = Ram(width=16, depth=depth)
+                m.d.comb += [
+                    ram.read_en.eq(self.read),
+                    ram.read_addr.eq(row),
+                    data[bits].eq(ram.read_data),
+                    ram.write_en.eq(self.write if port == "a" else self.write & ~self.row[-1]),
+                    ram.write_addr.eq(self.row),
+                    ram.write_data.eq(self.data[bits]),
+                ]
         return m

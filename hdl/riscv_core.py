@@ -116,7 +116,7 @@ class RiscvCore(wiring.Component):
             execute.b.eq(registers.b),
             *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("set_status", "set_enable", "retire")),
             *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("clear_cycles", "clear_instructions")),
-            csrs.data.eq(execute.result),
+            csrs.data.eq(execute.computed),
             csrs.interrupt.eq(self.interrupt),
             csrs.address.eq(self.word[20:]),
             # csrrs and csrrc with x0 (or 0) do not write.
@@ -126,23 +126,26 @@ class RiscvCore(wiring.Component):
     def _control(self, m: Module):
         """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
         d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
-        begins, ready, last, vacant = self.begins, Signal(), Signal(), Signal()
+        begins, ready, last, leaves = self.begins, Signal(), Signal(), Signal()
+        transfers, short, was_csr = Signal(), Signal(), Signal()
         held_up, cleared = Signal(), Signal()
         due, stopped, starts = Signal(), Signal(), Signal()
         m.d.comb += [
-            # Backward branches are predicted taken.
-            self.predicted.eq(d.branch & self.word[31] & ~self.word[8]),
-            self.two_steps.eq(d.jal | d.jalr | self.predicted),
+            # Backward branches are predicted taken. Bit 3 is left out: it tells jal from jalr, and what is illegal.
+            transfers.eq(self.word[4:7] == 0b110),
+            self.predicted.eq(transfers & ~self.word[2] & self.word[31] & ~self.word[8]),
+            self.two_steps.eq(transfers & (self.word[2] | (self.word[31] & ~self.word[8]))),
             self.plain.eq(~(self.trapping | self.counting)),
             begins.eq(self.plain & (self.step == 0)),
             # SYSTEM, and opcodes that are illegal.
             stopped.eq(Mux(self.word[4:7].all(), ~cleared, held_up)),
             ready.eq(self.valid & ~(begins & (stopped | execute.leaving))),
             execute.issue.eq(ready & execute.free),
-            last.eq(Mux(self.plain & ~d.csr, ~self.two_steps | self.step[0], self.step == 3)),
-            # ``free`` comes late.
-            vacant.eq(~self.valid | (ready & last & ~self.counting & execute.free)),
-            fetch.take.eq(vacant & fetch.valid),
+            # ``free`` comes late, and the opcode is not looked at closely. A CSR word has been here for a cycle.
+            short.eq(self.plain & ~was_csr),
+            last.eq(Mux(short, ~self.two_steps | self.step[0], self.step == 3)),
+            leaves.eq(Mux(short, ~self.two_steps | self.step[0], (self.step == 3) & ~self.counting)),
+            fetch.take.eq(~self.valid | (ready & leaves & execute.free)),
             fetch.advance.eq(execute.issue & begins),
             # What comes before an instruction. Any CSR that may be a counter needs the sum.
             due.eq(csrs.due | (d.csr & self.word[31] & ~self.counted)),
@@ -154,10 +157,11 @@ class RiscvCore(wiring.Component):
         ]
         m.d.sync += [
             held_up.eq(csrs.due | csrs.taken),
+            was_csr.eq(d.csr & ~fetch.take),
             # An interrupt comes after a wfi, not before.
             cleared.eq(starts & Mux(d.wfi, csrs.pending, ~csrs.taken) & ~due),
         ]
-        with m.If(vacant):
+        with m.If(fetch.take):
             m.d.sync += [
                 self.valid.eq(fetch.valid & ~execute.leaving),
                 self.word.eq(fetch.word),
@@ -240,11 +244,10 @@ class RiscvCore(wiring.Component):
     def _operation(self, m: Module):
         d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
         funct3 = word[12:15]
-        exception, legal_system, of_system = Signal(), Signal(), Signal()
+        exception, known = Signal(), Signal()
         # A SYSTEM word is looked at for a cycle before it goes on.
-        m.d.comb += legal_system.eq(Mux(d.csr, ~self.csrs.illegal, d.mret | d.wfi))
-        m.d.sync += of_system.eq(~legal_system)
-        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.system & of_system)))
+        m.d.sync += known.eq(d.csr | d.mret | d.wfi)
+        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.system & ~known) | (d.csr & self.csrs.illegal)))
         one, two = plain & (step == 0), plain & (step == 1)
         computes = plain & (d.op | d.op_imm) & ~d.muldiv
         change = plain & d.csr & (step == 1)
@@ -264,7 +267,7 @@ class RiscvCore(wiring.Component):
             operation.left.eq(shifts & ~funct3[2]),
             operation.fixed.eq(d.op_imm),
             operation.muldiv.eq(plain & d.muldiv),
-            operation.compare.eq(compares),
+            operation.compare.eq(compares | (branches & funct3[2])),
             operation.unsigned.eq(Mux(d.branch, funct3[1], funct3[0])),
             operation.arithmetic.eq(word[30] & shifts),
             operation.funct3.eq(funct3),
