@@ -1,6 +1,8 @@
-"""Amaranth generators of the sparse attention unit: one component a file, named after it."""
+"""Amaranth generators of the sparse attention unit and the system around it: one component a file, named after it."""
 
+from .attention_system import AttentionSystem
 from .config import ConfigError, UnitConfig
 from .sparse_attention_unit import SparseAttentionUnit
+from .system_config import SystemConfig
 
-__all__ = ["ConfigError", "SparseAttentionUnit", "UnitConfig"]
+__all__ = ["AttentionSystem", "ConfigError", "SparseAttentionUnit", "SystemConfig", "UnitConfig"]

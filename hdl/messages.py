@@ -35,7 +35,9 @@ class Operation(IntEnum):
     STEP = 4
     """(count, flags, no attend) -> (rows attended, position, tokens done, heads off, slots of KV heads 0 and 1 << 16,
     2 and 3, ...), of the last token. ``count`` packets belong to it, refused or not, if 1 <= count <= STEP_LIMIT.
-    Bit t of ``flags``: token t is to leave early (DMS). ``no attend`` 1: the tokens are only appended."""
+    Bit t of ``flags``: token t is to leave early (DMS); tokens from 32 on have no flag. ``no attend`` 1: the tokens are
+    only appended. ``tokens done`` counts those whose packet was good and whose job ran, whatever the status: an
+    attending STEP brings so many result packets."""
     SET_HEAD = 5
     """(head, THETA, MODE, KAPPA, MIN_ACTIVE, MIN_MASS, ALPHA, SINK) -> (). Of the layer, for all sequences."""
     SET_GAIN = 6

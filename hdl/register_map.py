@@ -20,7 +20,7 @@ REGISTER_BYTES = 0x100
 
 
 def window_bytes(config: UnitConfig) -> int:
-    """Bytes of each of the five windows: the power of two that holds the largest."""
+    """Bytes of each of the seven windows: the power of two that holds the largest."""
     gains = config.profiles * config.heads * config.head_dim * 4 if _has_gains(config) else 0
     slots = config.sizes.rows * 4 if config.statistics else 0
     return 1 << ceil_log2(max(REGISTER_BYTES, config.profiles * config.heads * 32, gains, slots))
@@ -77,7 +77,7 @@ class RegisterMap(AddressMap):
     registers, counters, address_width
         As in :class:`AddressMap`.
     window
-        Bytes of each of the five windows.
+        Bytes of each of the seven windows.
     """
 
     def __init__(self, config: UnitConfig):
