@@ -45,17 +45,17 @@ class Alu(wiring.Component):
     arithmetic : In(1)
         Steps to the right shift the sign in.
     compare : In(1), unsigned : In(1)
-        ``less`` is there, also as bit 0 of the result.
+        ``less`` is bit 0 of the result; not with ``load``.
     load : In(1), loaded : In(32)
         The result is ``loaded``.
     total : Out(32)
         The sum; 0 without ``add``.
     computed, result : Out(32)
-        Without and with what is loaded.
+        Without and with comparison and what is loaded.
     carry_out : Out(1)
         Of the sum, without ``unsigned``.
     less : Out(1)
-        ``a`` is less than what was inverted to ``b``; with ``carry`` and ``compare`` high, else 0.
+        ``a`` is less than what was inverted to ``b``; with ``carry`` high.
     equal : Out(1)
         ``a`` equals ``b``; with XOR in all parts.
     """
@@ -78,7 +78,7 @@ class Alu(wiring.Component):
         m.d.comb += [
             total.eq(Cat(1, a, sign_a) + Cat(self.carry, b, sign_b)),
             self.total.eq(total[1:33] & self.add.replicate(32)),
-            self.less.eq(total[33] & self.compare),
+            self.less.eq(total[33]),
             self.carry_out.eq(total[33] ^ sign_a ^ sign_b),
         ]
         # Kept as they are, each is one LUT of iCE40 a bit; Yosys would make them faster, where speed is not needed.
@@ -100,7 +100,7 @@ class Alu(wiring.Component):
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
             self.equal.eq(logic == 0),
             other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
-            self.computed.eq(self.total | other | self.less),
-            self.result.eq(Mux(self.load, self.loaded, self.computed)),
+            self.computed.eq(self.total | other),
+            self.result.eq(Mux(self.load, self.loaded, self.computed) | (self.less & self.compare)),
         ]
         return m

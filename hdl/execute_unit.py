@@ -76,7 +76,7 @@ class ExecuteUnit(wiring.Component):
     write : Out(1), row : Out(6), result : Out(32)
         To the register file.
     computed : Out(32)
-        The result, if it was not loaded.
+        The result, of what is neither load nor comparison.
     accessing, access, store, data, strobe, address, accessed, error, read_data
         Data on the bus: see InstructionFetch. ``address`` has 32 bits.
     busy, jump, from_value, jump_addr, jumped

@@ -77,6 +77,8 @@ class RiscvCore(wiring.Component):
         self.cause, self.interrupted = Signal(4), Signal()
         self.of_access = Signal()  # the trap is of a load or store
         self.two_steps, self.predicted, self.plain = Signal(), Signal(), Signal()
+        # SYSTEM words wait here for a cycle, and are known after it: these are for the second cycle and later.
+        self.csr, self.mret, self.unknown = Signal(), Signal(), Signal()
         self.begins, self.interrupt_now = Signal(), Signal()
         self.target = Signal(32)
 
@@ -127,7 +129,7 @@ class RiscvCore(wiring.Component):
         """Which sequence the decode stage is in, and whether its next step goes to the execute stage."""
         d, csrs, execute, fetch = self.decoder, self.csrs, self.execute, self.fetch
         begins, ready, last, leaves = self.begins, Signal(), Signal(), Signal()
-        transfers, short, was_csr = Signal(), Signal(), Signal()
+        transfers, short = Signal(), Signal()
         held_up, cleared = Signal(), Signal()
         due, stopped, starts = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -142,7 +144,7 @@ class RiscvCore(wiring.Component):
             ready.eq(self.valid & ~(begins & (stopped | execute.leaving))),
             execute.issue.eq(ready & execute.free),
             # ``free`` comes late, and the opcode is not looked at closely. A CSR word has been here for a cycle.
-            short.eq(self.plain & ~was_csr),
+            short.eq(self.plain & ~self.csr),
             last.eq(Mux(short, ~self.two_steps | self.step[0], self.step == 3)),
             leaves.eq(Mux(short, ~self.two_steps | self.step[0], (self.step == 3) & ~self.counting)),
             fetch.take.eq(~self.valid | (ready & leaves & execute.free)),
@@ -153,11 +155,13 @@ class RiscvCore(wiring.Component):
             self.interrupt_now.eq(starts & csrs.taken & ~due & ~d.wfi),
             self.sleeping.eq(starts & d.wfi & ~csrs.pending),
             csrs.enter.eq(execute.issue & self.trapping & last),
-            csrs.leave.eq(execute.issue & self.plain & d.mret),
+            csrs.leave.eq(execute.issue & self.plain & self.mret),
         ]
         m.d.sync += [
             held_up.eq(csrs.due | csrs.taken),
-            was_csr.eq(d.csr & ~fetch.take),
+            self.csr.eq(d.csr & ~fetch.take),
+            self.mret.eq(d.mret & ~fetch.take),
+            self.unknown.eq(d.system & ~(d.csr | d.mret | d.wfi) & ~fetch.take),
             # An interrupt comes after a wfi, not before.
             cleared.eq(starts & Mux(d.wfi, csrs.pending, ~csrs.taken) & ~due),
         ]
@@ -197,9 +201,9 @@ class RiscvCore(wiring.Component):
             m.d.comb += special.eq(Mux(step == 0, csrs.cycles, Mux(step == 2, csrs.instructions, 0)))
         with m.Elif(self.trapping):
             m.d.comb += special.eq(Mux(step == 1, Cat(self.cause, Const(0, 27), self.interrupted), 0))
-        with m.Elif(d.csr):
+        with m.Elif(self.csr):
             m.d.comb += special.eq(Mux(step == 0, csrs.value, Mux(step == 1, self.word[15:20], 0)))
-        no_value = d.csr | d.mret | ((d.op | d.op_imm) & (self.word[12:14] == 1))
+        no_value = self.csr | self.mret | ((d.op | d.op_imm) & (self.word[12:14] == 1))
         relative = d.auipc | d.jal | d.branch | (d.jalr & step[0])
         with m.If((self.trapping & (step != 0)) | self.counting | (self.plain & no_value)):
             m.d.comb += self.execute.value.eq(special)
@@ -212,7 +216,7 @@ class RiscvCore(wiring.Component):
         d, step, csrs = self.decoder, self.step, self.csrs
         rs1, rd = self.word[15:20], self.word[7:12]
         row_a, row = Signal(ROW_BITS), Signal(ROW_BITS)
-        m.d.comb += [row_a.eq(rs1), row.eq(rd), self.execute.row_b.eq(Mux(d.system, rs1, self.word[20:25]))]
+        m.d.comb += [row_a.eq(rs1), row.eq(rd), self.execute.row_b.eq(Mux(self.csr, rs1, self.word[20:25]))]
         with m.If(d.lui | d.auipc | d.jal | (d.jalr & step[0])):
             m.d.comb += row_a.eq(ZERO)
         with m.If(self.counting):
@@ -228,7 +232,7 @@ class RiscvCore(wiring.Component):
                 m.d.comb += [row_a.eq(Mux(self.of_access, Row.MTVAL, ZERO)), row.eq(Row.MTVAL)]
             with m.Case(3):
                 m.d.comb += row_a.eq(Mux(self.booting, ZERO, Row.MTVEC))
-        with m.Elif(d.csr), m.Switch(step):
+        with m.Elif(self.csr), m.Switch(step):
             with m.Case(0):
                 m.d.comb += [row_a.eq(Mux(csrs.kept, csrs.row, ZERO)), row.eq(Row.OLD)]
             with m.Case(1):
@@ -237,21 +241,19 @@ class RiscvCore(wiring.Component):
                 m.d.comb += row_a.eq(Row.OLD)
             with m.Case(3):
                 m.d.comb += row.eq(Row.NOWHERE)
-        with m.Elif(d.mret):
+        with m.Elif(self.mret):
             m.d.comb += row_a.eq(Row.MEPC)
         m.d.comb += [self.execute.row_a.eq(row_a), self.execute.operation.row.eq(row)]
 
     def _operation(self, m: Module):
         d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
         funct3 = word[12:15]
-        exception, known = Signal(), Signal()
-        # A SYSTEM word is looked at for a cycle before it goes on.
-        m.d.sync += known.eq(d.csr | d.mret | d.wfi)
-        m.d.comb += exception.eq(plain & (self.fault | d.illegal | (d.system & ~known) | (d.csr & self.csrs.illegal)))
+        exception = Signal()
+        m.d.comb += exception.eq(plain & (self.fault | d.illegal | self.unknown | (self.csr & self.csrs.illegal)))
         one, two = plain & (step == 0), plain & (step == 1)
         computes = plain & (d.op | d.op_imm) & ~d.muldiv
-        change = plain & d.csr & (step == 1)
-        done = plain & d.csr & (step == 3)
+        change = plain & self.csr & (step == 1)
+        done = plain & self.csr & (step == 3)
         compares = computes & (funct3[1:] == 1)
         branches = plain & d.branch & (~self.predicted | step[0])
         shifts = computes & (funct3[:2] == 1)
@@ -262,12 +264,12 @@ class RiscvCore(wiring.Component):
             operation.branch.eq(branches),
             operation.sense.eq(funct3[0] ^ self.predicted),
             operation.jump.eq(one & (d.jal | self.predicted)),
-            operation.jump_register.eq((one & d.jalr) | (plain & d.mret) | (self.trapping & (step == 3))),
+            operation.jump_register.eq((one & d.jalr) | (plain & self.mret) | (self.trapping & (step == 3))),
             operation.shift.eq(shifts),
             operation.left.eq(shifts & ~funct3[2]),
             operation.fixed.eq(d.op_imm),
             operation.muldiv.eq(plain & d.muldiv),
-            operation.compare.eq(compares | (branches & funct3[2])),
+            operation.compare.eq(compares),
             operation.unsigned.eq(Mux(d.branch, funct3[1], funct3[0])),
             operation.arithmetic.eq(word[30] & shifts),
             operation.funct3.eq(funct3),
@@ -298,7 +300,7 @@ class RiscvCore(wiring.Component):
             operation.write.eq(
                 Mux(
                     plain,
-                    Mux(d.csr, (step != 2) | (word[7:12] != 0), has_result & (word[7:12] != 0)),
+                    Mux(self.csr, (step != 2) | (word[7:12] != 0), has_result & (word[7:12] != 0)),
                     self.counting | (step != 3),
                 )
             ),
@@ -326,7 +328,7 @@ class RiscvCore(wiring.Component):
                 )
                 & exception.replicate(4)
             ),
-            operation.last.eq(plain & Mux(d.csr, step == 3, ~self.two_steps | two)),
+            operation.last.eq(plain & Mux(self.csr, step == 3, ~self.two_steps | two)),
         ]
 
     def _clears(self, done, index: int):
