@@ -27,7 +27,9 @@ def evaluate(
     mode: Annotated[ModeName | None, typer.Option(help="How scores become weights. [default: as trained]")] = None,
     min_active: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this count.")] = 0,
     min_mass: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this mass.")] = 0,
-    mask: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Heads that do not run: see prune.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Heads that do not run: see prune; or relu.")
+    ] = None,
     policy: Annotated[PolicyName, typer.Option(help="Which row leaves when a layer is full.")] = PolicyName.REFUSE,
     budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all]")] = None,
     sinks: Annotated[int | None, typer.Option(help="First tokens that never leave. [default: the policy's]")] = None,

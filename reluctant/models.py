@@ -120,9 +120,17 @@ def open_folder(folder: Path) -> tuple["Decoder", "Tokenizer"]:
 
 
 def open_mask(path: Path, model: Loaded) -> "HeadMask":
-    """The mask in a file; UserError if it is damaged, or of another model."""
+    """The mask in a file, or the one that comes with a model of the package, by the model's name.
+
+    Raises
+    ------
+    UserError
+        If it is damaged, or of another model.
+    """
     from reluctant.golden.head_mask import load_mask
 
+    if not path.exists() and path.name in SHIPPED and path.parent == Path():
+        path = FOLDER / f"{path}.mask.json"
     try:
         mask = load_mask(path)
         mask.check(model.decoder.config.layers, model.decoder.config.heads)

@@ -18,7 +18,7 @@ def prune(
     text: Annotated[Path, typer.Option("--text", metavar="FILE", help="Text to choose on; .xz is unpacked.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Mask to write.")],
     drop: Annotated[float, typer.Option(help="Share of all heads to drop.")] = 0.3,
-    limit: Annotated[float, typer.Option(help="Rise of the loss, in nats, with all of them dropped.")] = 0.02,
+    limit: Annotated[float, typer.Option(help="Rise of the loss, in nats, with all of them dropped.")] = 0.05,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the text to look at, about.")] = 25_000,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write all numbers.")] = None,
 ) -> None:
