@@ -16,7 +16,7 @@ from .decoder import DecoderConfig
 from .deployed import DeployedModel, Matrix, Scales
 from .tokenizer import Tokenizer
 
-__all__ = ["is_deployed", "load_deployed", "save_deployed"]
+__all__ = ["load_deployed", "save_deployed"]
 
 KEY = "reluctant"
 """The one entry of the header: two would be in any order."""
@@ -47,16 +47,6 @@ def save_deployed(path: str | os.PathLike, model: DeployedModel) -> None:
     data = save({name: value.contiguous() for name, value in tensors.items()}, metadata={KEY: json.dumps(about)})
     with new_file(path) as part:
         part.write_bytes(data)
-
-
-def is_deployed(path: str | os.PathLike) -> bool:
-    """The file starts as those of :func:`save_deployed` do."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-    except OSError:
-        return False
-    return head[8:].lstrip().startswith(b'{"__metadata__":{"' + KEY.encode())
 
 
 def load_deployed(path: str | os.PathLike) -> DeployedModel:

@@ -9,7 +9,7 @@ import torch
 from reluctant.golden.calibration import calibrate, deploy
 from reluctant.golden.decoder import Decoder, DecoderConfig, from_language_model
 from reluctant.golden.deployed import DeployedModel, quantise_matrix, quantise_rows
-from reluctant.golden.deployed_file import is_deployed, load_deployed, save_deployed
+from reluctant.golden.deployed_file import load_deployed, save_deployed
 from reluctant.golden.formats import Mode, Normaliser
 from reluctant.golden.reference import AttentionKind
 from reluctant.golden.tokenizer import byte_tokenizer, learn_tokenizer
@@ -148,7 +148,6 @@ def test_a_file_holds_all(tmp_path):
     save_deployed(tmp_path / "a", model)
     save_deployed(tmp_path / "b", deploy(language_model(), byte_tokenizer(), TEXT, context=CONTEXT))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert is_deployed(tmp_path / "a")
     again = load_deployed(tmp_path / "a")
     assert again.config == model.config
     assert again.tokenizer.text == model.tokenizer.text
@@ -207,10 +206,8 @@ def test_damaged_files(tmp_path):
         (tmp_path / "m").write_bytes(damaged)
         with pytest.raises(ValueError, match="m: is no deployed model, or damaged"):
             load_deployed(tmp_path / "m")
-    assert not is_deployed(tmp_path / "m")
     with pytest.raises(ValueError, match=r"none: cannot be read \(No such file or directory\)"):
         load_deployed(tmp_path / "none")
-    assert not is_deployed(tmp_path / "none")
 
 
 def test_numbers_that_are_none(tmp_path):
