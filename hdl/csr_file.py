@@ -9,7 +9,7 @@ from .riscv_isa import Csr, Row
 
 __all__ = ["COUNT_BITS", "CsrFile"]
 
-COUNT_BITS = 12
+COUNT_BITS = 10
 """Cycles and instructions since they were last added to the 64-bit counters: at half of its range, they must be."""
 
 MIE, MPIE, MPP, MEI = 3, 7, 11, 11

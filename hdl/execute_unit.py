@@ -48,7 +48,7 @@ class Operation(data.Struct):
     clear_instructions: 1
     single: 1  # over in a cycle
     exception: 1  # the instruction traps, with this cause, and does nothing else
-    cause: 4  # 0 without exception
+    cause: 4
     last: 1  # of its instruction
 
 
@@ -255,7 +255,7 @@ class ExecuteUnit(wiring.Component):
                 | (self.accessed & self.error)
                 | (self.first & now.exception)
             ),
-            self.cause.eq(now.cause),
+            self.cause.eq(Mux(now.exception, now.cause, Cause.FETCH_MISALIGNED)),
             self.leaving.eq(self.jumping),
             self.busy.eq(self.transferring | self.jumping),
         ]

@@ -15,6 +15,7 @@ from .riscv_isa import TRAP_WORD, Cause, Row
 
 __all__ = ["RiscvCore", "Trace"]
 
+SYSTEM_WORDS = ("csr", "mret", "call", "stop", "unknown")
 ZERO = 0
 """The row of x0."""
 
@@ -42,7 +43,7 @@ class RiscvCore(wiring.Component):
     ``mepc``, ``mcause``, ``mtval``, ``mcycle[h]``, ``minstret[h]``, ``cycle[h]``, ``instret[h]``, ``misa``,
     ``mhartid``, ``mvendorid``, ``marchid``, ``mimpid``; each other is an illegal instruction. After reset ``mstatus``,
     ``mie``, ``mepc``, ``mcause``, ``mtval`` are 0; the rest is undefined. ``mtval`` is the address of a load or store
-    that failed, and 0 in other traps. If more than 2,047 cycles pass in one transfer, ``mcycle`` may count short.
+    that failed, and 0 in other traps. If more than 511 cycles pass in one transfer, ``mcycle`` may count short.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class RiscvCore(wiring.Component):
         self.of_access = Signal()  # the trap is of a load or store
         self.two_steps, self.predicted, self.plain = Signal(), Signal(), Signal()
         # SYSTEM words wait here for a cycle, and are known after it: these are for the second cycle and later.
-        self.csr, self.mret, self.unknown = Signal(), Signal(), Signal()
+        self.csr, self.mret, self.call, self.stop, self.unknown = (Signal(name=name) for name in SYSTEM_WORDS)
         self.begins, self.interrupt_now = Signal(), Signal()
         self.target = Signal(32)
 
@@ -161,6 +162,8 @@ class RiscvCore(wiring.Component):
             held_up.eq(csrs.due | csrs.taken),
             self.csr.eq(d.csr & ~fetch.take),
             self.mret.eq(d.mret & ~fetch.take),
+            self.call.eq(d.ecall & ~fetch.take),
+            self.stop.eq(d.ebreak & ~fetch.take),
             self.unknown.eq(d.system & ~(d.csr | d.mret | d.wfi) & ~fetch.take),
             # An interrupt comes after a wfi, not before.
             cleared.eq(starts & Mux(d.wfi, csrs.pending, ~csrs.taken) & ~due),
@@ -189,13 +192,13 @@ class RiscvCore(wiring.Component):
     def _value(self, m: Module):
         """What the execute stage adds to a row: an immediate, an address, or something about the core itself."""
         d, csrs, step = self.decoder, self.csrs, self.step
-        link = (d.jal | d.jalr | d.branch) & step[0]
         special = Signal(32)
-        here = Signal()
+        here, immediate = Signal(), Signal(32)
         m.d.comb += [
-            here.eq(Mux(self.trapping, self.interrupted | self.booting, link)),
-            self.target[2:].eq(Mux(here, self.fetch.pc, self.fetch.pc + d.immediate[2:])),
-            self.target[:2].eq(Mux(here, 0, d.immediate[:2])),
+            # Of the second step of a jump, and of a trap before the instruction.
+            here.eq(step[0] | (self.trapping & (self.interrupted | self.booting))),
+            immediate.eq(d.immediate & ~here.replicate(32)),
+            self.target.eq(Cat(immediate[:2], self.fetch.pc + immediate[2:])),
         ]
         with m.If(self.counting):
             m.d.comb += special.eq(Mux(step == 0, csrs.cycles, Mux(step == 2, csrs.instructions, 0)))
@@ -210,7 +213,7 @@ class RiscvCore(wiring.Component):
         with m.Elif(self.trapping | relative):
             m.d.comb += self.execute.value.eq(self.target)
         with m.Else():
-            m.d.comb += self.execute.value.eq(d.immediate)
+            m.d.comb += self.execute.value.eq(immediate)
 
     def _rows(self, m: Module):
         d, step, csrs = self.decoder, self.step, self.csrs
@@ -324,9 +327,8 @@ class RiscvCore(wiring.Component):
                 Mux(
                     self.fault,
                     Cause.FETCH_FAULT,
-                    Mux(d.ecall, Cause.ECALL, Mux(d.ebreak, Cause.BREAKPOINT, Cause.ILLEGAL)),
+                    Mux(self.call, Cause.ECALL, Mux(self.stop, Cause.BREAKPOINT, Cause.ILLEGAL)),
                 )
-                & exception.replicate(4)
             ),
             operation.last.eq(plain & Mux(self.csr, step == 3, ~self.two_steps | two)),
         ]
