@@ -1,6 +1,6 @@
 """Arithmetic of the RISC-V core: adder, logic, comparison and the steps of shifts."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,8 +12,8 @@ class Logic(enum.Enum, shape=unsigned(2)):
 
     NONE = 0
     AND = 1
-    OR = 2
-    XOR = 3
+    XOR = 2
+    OR = 3
 
 
 class Step(enum.Enum, shape=unsigned(3)):
@@ -46,6 +46,8 @@ class Alu(wiring.Component):
         Steps to the right shift the sign in.
     compare : In(1), unsigned : In(1)
         ``less`` is bit 0 of the result; not with ``load``.
+    aligned : In(1)
+        Clear the two lowest bits of what is computed.
     load : In(1), loaded : In(32)
         The result is ``loaded``.
     total : Out(32)
@@ -61,7 +63,7 @@ class Alu(wiring.Component):
     """
 
     def __init__(self):
-        controls = ("carry", "add", "arithmetic", "unsigned", "compare", "load")
+        controls = ("carry", "add", "arithmetic", "unsigned", "compare", "aligned", "load")
         super().__init__(
             {name: In(1) for name in controls}
             | {name: In(32) for name in ("a", "b", "loaded")}
@@ -85,13 +87,9 @@ class Alu(wiring.Component):
         logic = Signal(32, attrs={"keep": 1})
         other = Signal(32, attrs={"keep": 1})
         for part, bits in zip(self.parts, (slice(0, 8), slice(8, 16), slice(16, 32)), strict=True):
-            with m.Switch(part):
-                with m.Case(Logic.AND):
-                    m.d.comb += logic[bits].eq(a[bits] & b[bits])
-                with m.Case(Logic.OR):
-                    m.d.comb += logic[bits].eq(a[bits] | b[bits])
-                with m.Case(Logic.XOR):
-                    m.d.comb += logic[bits].eq(a[bits] ^ b[bits])
+            code = part.as_value()
+            both, one = (a & b)[bits], (a ^ b)[bits]
+            m.d.comb += logic[bits].eq((both & code[0].replicate(len(both))) | (one & code[1].replicate(len(both))))
         fill = self.arithmetic & a[31]
         step = self.step.as_value()
         by_1, by_8 = Cat(a[1:], fill), Cat(a[8:], fill.replicate(8))
@@ -100,7 +98,7 @@ class Alu(wiring.Component):
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
             self.equal.eq(logic == 0),
             other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
-            self.computed.eq(self.total | other),
+            self.computed.eq((self.total | other) & Cat(~self.aligned.replicate(2), ~Const(0, 30))),
             self.result.eq(Mux(self.load, self.loaded, self.computed) | (self.less & self.compare)),
         ]
         return m

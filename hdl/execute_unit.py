@@ -166,6 +166,7 @@ class ExecuteUnit(wiring.Component):
             alu.arithmetic.eq(now.arithmetic),
             alu.unsigned.eq(now.unsigned),
             alu.compare.eq(now.compare),
+            alu.aligned.eq(now.aligned),
             alu.load.eq(self.loaded),
             alu.loaded.eq(self.read_data),
         ]
@@ -223,7 +224,7 @@ class ExecuteUnit(wiring.Component):
             result = Mux(now.muldiv, product, result)
         m.d.comb += [
             self.computed.eq(alu.computed),
-            self.result.eq(Cat(result[:2] & ~now.aligned.replicate(2), result[2:])),
+            self.result.eq(result),
             # In the cycles of a transfer, nothing but the address of a failed one is written.
             self.row.eq(Mux(self.transferring, Row.MTVAL, now.row)),
             self.write.eq(Mux(self.transferring, self.trap, self.done & now.write)),
