@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from reluctant.hdl.address_map import AddressMap
-from reluctant.hdl.messages import Operation, Status
+from reluctant.hdl.messages import STEP_LIMIT, Operation, Status
 
-from .errors import AbortedError, HostError, LostError, NoReplyError, command_error
+from .errors import BadSequenceError, HostError, LostError, NoReplyError, command_error
 from .transport import Access, NoPacketError, Transport
 
 __all__ = ["Commands", "Ticket"]
@@ -17,6 +18,12 @@ ANSWERED_WORD = 3
 QUIET = 1024
 """Cycles without a packet, while the unit is idle, after which it counts as having sent all."""
 DROP_LIMIT = 256
+FILLERS = 64
+"""Packets made up at a time, at most, where steps wait for packets that got lost."""
+PATIENCE = 200_000
+"""Cycles to wait for a restarted core, where nothing else was said."""
+NOBODY = 255
+"""A sequence that no system has."""
 _DOUBTFUL = (Status.FAULT, Status.DAMAGED, Status.ABORTED)
 """After these, the unit may have sent result packets that no reply counts."""
 
@@ -41,6 +48,11 @@ class Ticket:
         self._finish: Callable[[list[int], list], object] | None = None
         self._result = None
         self._error: HostError | None = None
+
+    @property
+    def _name(self) -> tuple[int, int]:
+        """What its reply is known by."""
+        return self.operation, self._tag
 
     @property
     def result(self):
@@ -74,7 +86,8 @@ class Commands:
         self._tag = 0
         self._room = 0
         self._doubt = False
-        self._restarted = False
+        self._latest: tuple[int, int] | None = None
+        self._recovering = False
 
     def send(
         self,
@@ -103,6 +116,13 @@ class Commands:
         if self._doubt:
             self.wait_all()
         self._make_room()
+        ticket = self._post(operation, sequence, layer, words, finish, decode)
+        for packet in packets:
+            self.transport.send(packet)
+        return ticket
+
+    def _post(self, operation, sequence=0, layer=0, words=(), finish=None, decode=None) -> Ticket:
+        """Write a command into the mailbox, which has room."""
         ticket = Ticket(operation, sequence, layer)
         ticket._tag, ticket._words, ticket._decode, ticket._finish = self._tag, tuple(words), decode, finish
         message = [operation | sequence << 8 | layer << 16 | self._tag << 24, *words]
@@ -111,8 +131,6 @@ class Commands:
         self._room = self._decode_status(self.transport.execute(accesses)[0])["room"]
         self._tag = (self._tag + 1) % TAGS
         self._pending.append(ticket)
-        for packet in packets:
-            self.transport.send(packet)
         return ticket
 
     def wait(self, ticket: Ticket):
@@ -143,12 +161,16 @@ class Commands:
         return self.wait(self.send(*arguments, **named))
 
     def recover(self) -> None:
-        """After the host restarted the core: end what was under way, whatever the replies, and drop its answers."""
-        self._restarted = True
-        self._room = 0
-        self.do(Operation.INFO)
-        self._restarted = False
-        self._drop_answers()
+        """After the host restarted the core: everything under way ends, and nothing of it is left in the streams.
+
+        Works for what another host has left, too. Raises NoReplyError if the core does not answer.
+        """
+        self._recovering, self._room = True, 0
+        try:
+            self._await_core()
+            self._clear_streams()
+        finally:
+            self._recovering = False
 
     # Parts ------------------------------------------------------------------------------------------------------------
 
@@ -168,8 +190,15 @@ class Commands:
     def _collect(self) -> None:
         """Take the replies that are there, after waiting for one."""
         if not self.transport.wait(self.patience):
-            waiting = self._pending[0].operation.name if self._pending else "nothing"
-            raise NoReplyError(f"{waiting}: the scheduler does not reply")
+            self._fail()
+        self._take_replies()
+
+    def _fail(self) -> None:
+        waiting = self._pending[0].operation.name if self._pending else "nothing"
+        raise NoReplyError(f"{waiting}: the scheduler does not reply")
+
+    def _take_replies(self) -> None:
+        """Take the replies that are there."""
         status = self._status()
         while status["replies"]:
             accesses = [Access(self.registers.address("REPLY", i)) for i in range(status["words"])]
@@ -180,19 +209,20 @@ class Commands:
 
     def _settle(self, head: int, words: list[int]) -> None:
         """End the command that a reply belongs to; those before it, whose replies never came, are lost."""
-        tag = head >> 24
-        if all(ticket._tag != tag for ticket in self._pending):
+        name, status, detail = (head & 0xFF, head >> 24), Status(head >> 8 & 0xFF), head >> 16 & 0xFF
+        if all(ticket._name != name for ticket in self._pending):
+            # A restart can make the firmware reply to a command twice.
+            if self._recovering or (name == self._latest and status in _DOUBTFUL):
+                self._doubt = True
+                return
             raise HostError(f"a reply ({head:#010x}) belongs to no command")
-        while (ticket := self._pending.popleft())._tag != tag:
+        self._latest = name
+        while (ticket := self._pending.popleft())._name != name:
             ticket._end(error=LostError(f"{ticket.operation.name}: the scheduler restarted and forgot it"))
             self._doubt = True
-        status, detail = Status(head >> 8 & 0xFF), head >> 16 & 0xFF
         if status in _DOUBTFUL:
             self._doubt = True
         where = (ticket.operation, ticket.sequence, ticket.layer)
-        if self._restarted and ticket.operation is not Operation.INFO:
-            ticket._end(error=AbortedError(*where))
-            return
         try:
             answers = self._answers(ticket, words)
         except HostError as error:
@@ -218,6 +248,42 @@ class Commands:
                 place = f"{ticket.operation.name} of sequence {ticket.sequence}, layer {ticket.layer}"
                 raise HostError(f"{place}: {error}") from error
         return answers
+
+    def _await_core(self) -> None:
+        """Until INFO is replied to. Packets that steps wait for, and that never come, are made up."""
+        ticket, fillers, quiet, unsent = None, 1, 0, 0
+        while ticket is None or not ticket.done:
+            if ticket is None and self._status()["room"]:
+                ticket = self._post(Operation.INFO)
+            if self.transport.wait(QUIET):
+                self._take_replies()
+                quiet = 0
+                continue
+            before, unsent = unsent, self.transport.unsent()
+            quiet = quiet + 1 if unsent and unsent == before else 0
+            if quiet * QUIET > (self.patience or PATIENCE):
+                self._fail()
+            if not unsent:
+                self._make_up(fillers)
+                fillers = min(2 * fillers, FILLERS)
+
+    def _make_up(self, packets: int) -> None:
+        for _ in range(packets):
+            self.transport.send(bytes(self.transport.beat_bytes))
+
+    def _clear_streams(self) -> None:
+        """No step is under way: until no packet is awaited, none is on its way, and no answer either."""
+        self._drop_answers()
+        while not self.transport.unsent():
+            self._make_up(1)
+            self._drop_answers()
+        while unsent := self.transport.unsent():
+            # Those of a step that is refused are dropped.
+            with suppress(BadSequenceError):
+                self.do(Operation.STEP, NOBODY, 0, (min(unsent, STEP_LIMIT), 0, 0))
+            self._drop_answers()
+            if self.transport.unsent() >= unsent:
+                raise HostError(f"{unsent} packets are not taken, although all commands are over")
 
     def _drop_answers(self) -> None:
         """Drop result packets that belong to nothing, once the unit has sent them."""

@@ -351,16 +351,22 @@ class System:
 
     # The core ---------------------------------------------------------------------------------------------------------
 
-    def restart(self, *, cold: bool = False) -> None:
-        """Restart the core, once what is under way is over.
+    def restart(self, *, cold: bool = False, now: bool = False) -> None:
+        """Restart the core, once what is under way is over, or at once (``now``).
 
         A warm start keeps sequences and settings. A cold one forgets all sequences, and layers must be set up again. A
-        core that does not reply any more is restarted all the same: commands under way end with an error, and their
-        sequences must be reset.
+        core that does not reply any more is restarted all the same. Steps that are not over end with an error
+        (AbortedError; LostError or ClosedError if cold), their packets and answers are dropped, and their sequences
+        must be reset. What another host has left in streams and mailbox is cleared away too.
         """
-        with suppress(NoReplyError):
-            self._commands.wait_all()
+        if not now:
+            with suppress(NoReplyError):
+                self._commands.wait_all()
         self._start(cold=cold, restart=True)
+
+    def flush(self) -> None:
+        """End the packet that was begun on the input stream and will not be gone on with; its step fails."""
+        self.transport.write(self.registers.address("CONTROL"), self.registers.encode("CONTROL", flush=1))
 
     def load_firmware(self, image: bytes) -> None:
         """Put a firmware into the core's memory and start it cold; what is under way should be over.

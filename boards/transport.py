@@ -83,6 +83,9 @@ class Transport(Protocol):
             If it is not one or more whole beats.
         """
 
+    def unsent(self) -> int:
+        """Packets of :meth:`send` whose last beat was not taken, once only the device is what holds them up."""
+
     def receive(self, limit: int | None = None) -> bytes:
         """The next output packet; waits for ``limit`` cycles, then raises :class:`NoPacketError`.
 

@@ -225,6 +225,10 @@ static void begin_step(struct work *work, uint32_t words)
     if (status == STATUS_OK) {
         work->sequence = sequence_of_work();
         work->place = place_of_work();
+        if (state.aborting != 0) {
+            status = STATUS_ABORTED;
+            work->sequence->damaged = true;
+        }
     }
     work->status = status;
     work->detail = detail;

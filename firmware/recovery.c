@@ -158,6 +158,8 @@ static void start_warm(uint32_t cause)
     state.giving_up = false;
     if (state.work.active)
         end_work(cause == CAUSE_HOST ? STATUS_ABORTED : STATUS_FAULT);
+    if (cause == CAUSE_HOST)
+        state.aborting = scheduler(COMMAND_STATUS) & SCHEDULER_MASK(COMMAND_STATUS, COUNT);
     state.recovering = false;
 }
 

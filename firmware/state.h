@@ -87,6 +87,7 @@ struct state {
     uint32_t patience;   /* What SET_TIMEOUT said. */
     uint32_t serial;     /* Of the latest STEP. */
     uint32_t owed;       /* Replies to STEPs that were taken. */
+    uint32_t aborting;   /* Commands that the host sent before it restarted the core. */
     uint32_t waiting;    /* Events that end the sleep. */
     uint32_t started, retired;       /* Jobs; `started` is the unit's JOBS_STARTED. */
     struct flight *newest, *oldest; /* Entries of the jobs of these numbers. */

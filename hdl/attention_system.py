@@ -10,6 +10,7 @@ from .host_registers import HostRegisters
 from .mailbox import Mailbox
 from .packet_gate import PacketGate
 from .register_map import system_map
+from .result_gate import ResultGate
 from .scheduler import Scheduler
 from .system_config import SystemConfig
 
@@ -63,7 +64,8 @@ class AttentionSystem(wiring.Component):
         m.submodules.scheduler = scheduler = Scheduler(config, self.firmware)
         m.submodules.gate = gate = PacketGate(config.unit)
         m.submodules.unit = unit = AttentionUnit(config.unit)
-        self._connect_ports(m, host, gate, unit)
+        m.submodules.results = results = ResultGate(config.unit)
+        self._connect_ports(m, host, gate, results)
         connect(m, host.commands, mailbox.command_writer)
         connect(m, host.replies, mailbox.reply_reader)
         connect(m, scheduler.commands, mailbox.command_reader)
@@ -71,6 +73,7 @@ class AttentionSystem(wiring.Component):
         connect(m, host.memory, scheduler.memory)
         connect(m, scheduler.unit, unit.bus)
         connect(m, gate.o, unit.i)
+        connect(m, unit.o, results.i)
         m.d.comb += [
             scheduler.hold.eq(host.hold),
             scheduler.cold.eq(host.cold),
@@ -82,6 +85,7 @@ class AttentionSystem(wiring.Component):
             gate.waiting.eq(unit.waiting),
             gate.flush.eq(host.flush),
             *(getattr(gate, name).eq(scheduler.gate[name]) for name, _ in scheduler.gate.shape()),
+            results.reset.eq(scheduler.gate.reset),
             host.held.eq(scheduler.held),
             host.sleeping.eq(scheduler.sleeping),
             host.cause.eq(scheduler.cause),
@@ -94,7 +98,7 @@ class AttentionSystem(wiring.Component):
         ]
         return m
 
-    def _connect_ports(self, m: Module, host: HostRegisters, gate: PacketGate, unit: AttentionUnit):
+    def _connect_ports(self, m: Module, host: HostRegisters, gate: PacketGate, results: ResultGate):
         for name, member in self.axil.members.items():
             port, inner = getattr(self, f"s_axil_{name}"), getattr(host.axi, name)
             m.d.comb += inner.eq(port) if member.flow == Out else port.eq(inner)
@@ -103,8 +107,8 @@ class AttentionSystem(wiring.Component):
             gate.i.payload.last.eq(self.s_axis_tlast),
             gate.i.valid.eq(self.s_axis_tvalid),
             self.s_axis_tready.eq(gate.i.ready),
-            self.m_axis_tdata.eq(unit.o.payload.data),
-            self.m_axis_tlast.eq(unit.o.payload.last),
-            self.m_axis_tvalid.eq(unit.o.valid),
-            unit.o.ready.eq(self.m_axis_tready),
+            self.m_axis_tdata.eq(results.o.payload.data),
+            self.m_axis_tlast.eq(results.o.payload.last),
+            self.m_axis_tvalid.eq(results.o.valid),
+            results.o.ready.eq(self.m_axis_tready),
         ]

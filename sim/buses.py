@@ -66,6 +66,19 @@ class Buses:
         dut.rst.value = 0
         await RisingEdge(dut.clk)
 
+    async def reset_again(self) -> None:
+        """Reset the device in whatever its streams do, and forget what was queued; no access may be under way."""
+        drivers = (self.source, self.sink)
+        self.dut.rst.value = 1
+        for driver in drivers:
+            driver.assert_reset(True)
+        self.source.clear()
+        await Timer(RESET_CYCLES * PERIOD, unit="step")
+        self.dut.rst.value = 0
+        for driver in drivers:
+            driver.assert_reset(False)
+        await RisingEdge(self.dut.clk)
+
     async def collect(self) -> None:
         """Take the output packets as they come."""
         while True:

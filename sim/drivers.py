@@ -6,7 +6,7 @@ the edge of the handshake signal instead, and move whole beats. Stalls are made 
 ``set_pause_generator`` has no effect. An X on a handshake signal counts as 0: the bench's checkers report it.
 """
 
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import Event, RisingEdge
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
@@ -14,7 +14,7 @@ __all__ = ["PacketSink", "PacketSource"]
 
 
 class PacketSource(AxiStreamSource):
-    """Sends packets, beats back to back, packets too.
+    """Sends packets, beats back to back, packets too. A frame with ``tuser`` 1 has no end: the next goes on with it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PacketSource(AxiStreamSource):
             frame = self.current_frame = self.queue.get_nowait()
             self.active = True
             data = bytes(frame.tdata)
-            last = len(data) - lanes
+            last = len(data) if frame.tuser else len(data) - lanes
             for offset in range(0, len(data), lanes):
                 bus.tdata.value = int.from_bytes(data[offset : offset + lanes], "little")
                 bus.tlast.value = int(offset >= last)
@@ -53,14 +53,15 @@ class PacketSource(AxiStreamSource):
                     await ready_edge
                     await clock_edge
                 self.beats += 1
-            self.taken.append(get_sim_time("step"))
+            if not frame.tuser:
+                self.taken.append(get_sim_time("step"))
             self.current_frame = None
             self.dequeue_event.set()
             frame.handle_tx_complete()
 
 
 class PacketSink(AxiStreamSink):
-    """Takes packets, always ready.
+    """Takes packets, always ready but while ``holding``.
 
     Attributes
     ----------
@@ -70,7 +71,15 @@ class PacketSink(AxiStreamSink):
 
     def __init__(self, *args, **kwargs):
         self.beats = 0
+        self._holding, self._release = False, Event()
         super().__init__(*args, **kwargs)
+
+    def hold(self, holding: bool) -> None:
+        """Take nothing any more, from the next cycle on, or go on."""
+        self._holding = holding
+        self.bus.tready.value = int(not holding)
+        if not holding:
+            self._release.set()
 
     async def _run_tvalid_monitor(self):
         """The stock model's wake-up calls, which :meth:`_run` does without."""
@@ -86,6 +95,10 @@ class PacketSink(AxiStreamSink):
         await clock_edge
         while True:
             await clock_edge
+            if self._holding:
+                self._release.clear()
+                await self._release.wait()
+                continue
             if bus.tvalid.value != 1:
                 await valid_edge
                 continue

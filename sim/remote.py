@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cocotb
 from cocotb.triggers import First, RisingEdge, Timer
+from cocotbext.axi import AxiStreamFrame
 
 from reluctant.sim.buses import PERIOD, BenchFailureError, Buses, now
 from reluctant.sim.link import Link
@@ -89,6 +90,21 @@ class Remote(Buses):
         """Let cycles pass."""
         if cycles:
             await Timer(cycles * PERIOD, unit="step")
+        return {}
+
+    async def do_part(self, text) -> dict:
+        """Queue beats, in hexadecimal, that do not end a packet."""
+        await self.source.send(AxiStreamFrame(bytes.fromhex(text), tuser=1))
+        return {}
+
+    async def do_hold(self, holding) -> dict:
+        """Take no output any more, or go on."""
+        self.sink.hold(holding)
+        return {}
+
+    async def do_reset(self, _) -> dict:
+        """Reset the device."""
+        await self.reset_again()
         return {}
 
     async def _together(self, accesses) -> list:

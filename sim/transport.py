@@ -70,6 +70,7 @@ class SimulatedTransport:
         self.taken: list[int] = []
         self.answered: list[tuple[int, int]] = []
         self._outbox: list[bytes] = []
+        self._sent = 0
         self._inbox: deque[bytes] = deque()
         self._level = False
         self._complaint: BaseException | None = None
@@ -164,6 +165,11 @@ class SimulatedTransport:
         if not packet or len(packet) % self.beat_bytes:
             raise ValueError(f"a packet has {len(packet)} bytes: whole beats of {self.beat_bytes} are needed")
         self._outbox.append(bytes(packet))
+        self._sent += 1
+
+    def unsent(self) -> int:
+        """See :class:`Transport`."""
+        return self._sent - len(self.taken)
 
     def receive(self, limit: int | None = None) -> bytes:
         """See :class:`Transport`; a packet that has come already takes no time."""
@@ -186,6 +192,19 @@ class SimulatedTransport:
     def delay(self, cycles: int) -> None:
         """Let cycles pass."""
         self._ask("delay", cycles)
+
+    def send_part(self, beats: bytes) -> None:
+        """Queue beats of a packet that does not end with them: what is sent next goes on with it."""
+        self._ask("part", beats.hex())
+
+    def hold_results(self, holding: bool) -> None:
+        """Take no output any more, as a host that does not read; or go on."""
+        self._ask("hold", holding)
+
+    def reset(self) -> None:
+        """Reset the device, in mid-beat or not; what was sent and not taken is lost."""
+        self._ask("reset", None)
+        self._sent = len(self.taken)
 
     def close(self) -> None:
         """End the simulation; raises SimulationError if it does not end well."""

@@ -2,7 +2,10 @@
 
 
 def pytest_addoption(parser):
-    """How many units the random integration tests draw, and from which seed."""
+    """How much the random integration tests draw, and from which seed."""
     group = parser.getgroup("reluctant")
     group.addoption("--configurations", type=int, default=2, help="units that the random tests draw (default: 2)")
     group.addoption("--configurations-seed", type=int, default=0, help="seed of these units (default: 0)")
+    group.addoption("--commands", type=int, default=300, help="commands of a random host (default: 300)")
+    group.addoption("--commands-seed", type=int, default=0, help="seed of these commands (default: 0)")
+    group.addoption("--instructions", type=int, default=80_000, help="random ones on the core (default: 80,000)")

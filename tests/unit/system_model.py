@@ -149,6 +149,9 @@ class ModelSystem:
         assert len(packet) % self.beat_bytes == 0
         self._inputs.append(packet)
 
+    def unsent(self):
+        return len(self._inputs)
+
     def receive(self, limit=None):
         if not self._outputs:
             raise NoPacketError("no output packet came")
@@ -226,6 +229,8 @@ class ModelSystem:
         return [used]
 
     def _known(self, sequence, layer=0):
+        if sequence >= self.config.sequences:
+            raise Refusal(Status.BAD_SEQUENCE)
         if sequence not in self.sequences:
             raise Refusal(Status.CLOSED)
         if layer >= self.sequences[sequence].layers:

@@ -120,6 +120,26 @@ def test_steps_in_flight_are_aborted_in_order(machine):
     assert (damaged(machine, 0), damaged(machine, 1)) == (1, 1)
 
 
+def test_steps_in_the_mailbox_are_aborted_too(machine):
+    """Their packets would not be told from those of the steps before; what was sent after the restart is done."""
+    machine.send(Operation.STEP, 0, 0, 6, 0, 0, tag=0)
+    machine.run()
+    machine.send(Operation.STEP, 1, 0, 2, 0, 0, tag=1)
+    machine.send(Operation.INFO, tag=2)
+    machine.send(Operation.STEP, 2, 0, 1, 0, 0, tag=3)
+    machine.start(HOST)
+    machine.run()
+    assert [machine.answer(tag=tag)[0] for tag in (0, 1)] == [Status.ABORTED] * 2
+    assert machine.answer(tag=2)[0] == Status.OK
+    assert machine.answer(tag=3)[0] == Status.CLOSED
+    machine.packets.extend([GOOD] * 3)
+    machine.run()
+    assert (machine.dropped, len(machine.packets)) == (3, 0)
+    assert (damaged(machine, 0), damaged(machine, 1)) == (1, 1)
+    assert machine.ask(Operation.RESET, 1)[0] == Status.OK
+    assert machine.step(1) == (*OK, 1, 0, 1, 0, 0)
+
+
 @pytest.mark.parametrize("cause", [WATCHDOG, TRAP])
 def test_other_restarts_leave_jobs_alone(machine, cause):
     for tag in range(3):
