@@ -8,4 +8,4 @@ def pytest_addoption(parser):
     group.addoption("--configurations-seed", type=int, default=0, help="seed of these units (default: 0)")
     group.addoption("--commands", type=int, default=300, help="commands of a random host (default: 300)")
     group.addoption("--commands-seed", type=int, default=0, help="seed of these commands (default: 0)")
-    group.addoption("--instructions", type=int, default=80_000, help="random ones on the core (default: 80,000)")
+    group.addoption("--instructions", type=int, default=120_000, help="random ones on the core (default: 120,000)")
