@@ -181,6 +181,17 @@ def test_lost_and_missing_replies(model, system):
         system.wait(lost)
 
 
+def test_reply_that_comes_twice_is_taken_once(model, system):
+    """A restart of the core can do that; a reply to nothing is an error all the same."""
+    system.info()
+    tag = model.commands[-1][0] >> 24
+    model._replies.append([Operation.INFO | Status.FAULT << 8 | tag << 24])
+    assert system.info().open == ()
+    model._replies.append([Operation.INFO | (tag + 9) << 24])
+    with pytest.raises(errors.HostError, match="belongs to no command"):
+        system.info()
+
+
 def test_stray_results_after_a_fault_are_dropped(model, system):
     sequence = system.open_sequence(0, STREAMING, 1)
     arrays = rows()
