@@ -167,8 +167,15 @@ class UnitSteps:
         Per layer, (heads,) bool: heads that did not run in its latest step because of their averages.
     """
 
-    def __init__(self, model: DeployedModel, policy: PolicySettings, options: UnitOptions | None = None):
-        """``policy`` replaces that of the options, which is for windows."""
+    def __init__(
+        self,
+        model: DeployedModel,
+        policy: PolicySettings,
+        options: UnitOptions | None = None,
+        *,
+        mass_bits: int = MASS_BITS,
+    ):
+        """``policy`` replaces that of the options, which is for windows; ``mass_bits`` are the unit's."""
         options = options or UnitOptions()
         layers = range(model.config.layers)
         self._policy = policy
@@ -178,7 +185,7 @@ class UnitSteps:
         self._flags: list[list[bool]] = [[] for _ in layers]
         self._evictors = [Evictor(policy, layer, self._flags[layer]) for layer in layers]
         like = torch.zeros(model.config.kv_heads, 1, model.config.head_dim, dtype=torch.int8)
-        self._regions = [Region(policy.budget, like, MASS_BITS) for _ in layers]
+        self._regions = [Region(policy.budget, like, mass_bits) for _ in layers]
         self.results: list[AttentionResult | None] = [None for _ in layers]
         self.off = [np.zeros(model.config.heads, bool) for _ in layers]
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .chat import chat
 from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .errors import UserError
 from .evaluate import evaluate
@@ -243,6 +244,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(prune)
 app.command("import")(import_model)
+app.command()(chat)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -111,11 +111,12 @@ def fit(
     slots: int,
     profiles: int | None = None,
     slots_are: str = "number of tokens",
+    workload: str = "trace",
 ) -> UnitConfig:
     """The chosen unit, sized to a workload; sizes that the user gave stay as they are.
 
     Slots become the next power of two, so that runs of similar length share a build. ``profiles`` None: not looked at.
-    ``slots_are`` says what needs so many slots.
+    ``slots_are`` says what needs so many slots, ``workload`` what all of it is for.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def fit(
     if head_dim % config.lanes:
         fitting = max(lanes for lanes in (1, 2, 4, 8, 16, 32, 64, 128) if head_dim % lanes == 0)
         hint = f"try --set lanes={fitting}" if fitting >= 4 else "a multiple of 4 is needed"
-        raise UserError(f"lanes is {config.lanes}: the trace's head dimension {head_dim} is no multiple of it: {hint}")
+        wrong = f"the {workload}'s head dimension {head_dim} is no multiple of it"
+        raise UserError(f"lanes is {config.lanes}: {wrong}: {hint}")
     wanted = {
         "heads": heads,
         "kv_heads": kv_heads,
@@ -139,14 +141,16 @@ def fit(
         least.append(("profiles", profiles, "number of layers"))
     for name, needed in (("heads", heads), ("kv_heads", kv_heads)):
         if name in given and getattr(config, name) != needed:
-            raise UserError(f"{name} is {getattr(config, name)}: the trace has {needed}: leave it out or set that")
+            raise UserError(f"{name} is {getattr(config, name)}: the {workload} has {needed}: leave it out or set that")
     for name, needed, what in least:
         if name in given and getattr(config, name) < needed:
             raise UserError(f"{name} is {getattr(config, name)}: the {what} is {needed}: at least that is needed")
-    return _apply(config, {name: value for name, value in wanted.items() if name not in given}, "the trace")
+    return _apply(config, {name: value for name, value in wanted.items() if name not in given}, f"the {workload}")
 
 
-def fit_system(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, layers: int, budget: int) -> SystemConfig:
+def fit_system(
+    choice: Choice, *, heads: int, kv_heads: int, head_dim: int, layers: int, budget: int, workload: str = "trace"
+) -> SystemConfig:
     """The chosen system, sized to one sequence of so many layers; see :func:`fit`."""
     unit = fit(
         choice,
@@ -156,6 +160,7 @@ def fit_system(choice: Choice, *, heads: int, kv_heads: int, head_dim: int, laye
         slots=layers * budget,
         profiles=layers,
         slots_are="number of layers times the budget",
+        workload=workload,
     )
     return as_system(choice, unit)
 
