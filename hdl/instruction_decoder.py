@@ -1,6 +1,6 @@
 """What an instruction word means."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,14 +34,16 @@ class InstructionDecoder(wiring.Component):
     illegal : Out(1)
         Not an instruction, as far as can be told without looking further into SYSTEM words.
     immediate : Out(32)
-        Of the word's own format; undefined where it has none.
+        Of lui and what has a register and an immediate (branches have none in this sense); else undefined.
+    offset : Out(32)
+        What auipc, jal and branches add to their address; else undefined.
     """
 
     def __init__(self, *, multiply: bool = False):
         self.multiply = multiply
         super().__init__(
             {name: Out(1) for name in (*CLASSES, *SYSTEMS, "csr", "muldiv", "illegal")}
-            | {"word": In(32), "immediate": Out(32)}
+            | {"word": In(32), "immediate": Out(32), "offset": Out(32)}
         )
 
     def elaborate(self, platform):
@@ -53,21 +55,24 @@ class InstructionDecoder(wiring.Component):
         for name in SYSTEMS:
             exact = self.word[:2].all() & (self.word[7:20] == 0) & (self.word[20:] == System[name.upper()])
             m.d.comb += getattr(self, name).eq(self.system & exact)
-        self._immediate(m)
+        self._immediates(m)
         self._legality(m, opcode, funct3)
         return m
 
-    def _immediate(self, m: Module):
+    def _immediates(self, m: Module):
+        """Opcodes are looked at no closer than the formats need: adders wait for these."""
         word = self.word
         sign = word[31]
-        upper = self.lui | self.auipc
-        stored = self.store | self.branch
-        low = Mux(stored, Cat(Mux(self.store, word[7], 0), word[8:12]), Cat(Mux(self.jal, 0, word[20]), word[21:25]))
-        eleven = Mux(self.branch, word[7], Mux(self.jal, word[20], sign))
-        middle = Mux(upper | self.jal, word[12:20], sign.replicate(8))
-        high = Mux(upper, word[20:31], sign.replicate(11))
-        below = Cat(low, word[25:31], eleven)
-        m.d.comb += self.immediate.eq(Cat(Mux(upper, Const(0, 12), below), middle, high, sign))
+        upper, stored = word[2] & ~word[6], word[5] & ~word[6]
+        low = Mux(stored, word[7:12], word[20:25])
+        below = Cat(low, word[25:31], sign)
+        high = Mux(upper, word[12:31], sign.replicate(19))
+        m.d.comb += self.immediate.eq(Cat(Mux(upper, 0, below), high, sign))
+        jump = word[3]
+        low = Mux(jump, Cat(word[21:25], word[25:31], word[20]), Cat(word[8:12], word[25:31], word[7]))
+        middle = Mux(word[6] & ~jump, sign.replicate(8), word[12:20])
+        high = Mux(word[6], sign.replicate(11), word[20:31])
+        m.d.comb += self.offset.eq(Cat(0, Mux(word[6], low, 0), middle, high, sign))
 
     def _legality(self, m: Module, opcode, funct3):
         funct7 = self.word[25:]

@@ -194,12 +194,12 @@ class RiscvCore(wiring.Component):
         """What the execute stage adds to a row: an immediate, an address, or something about the core itself."""
         d, csrs, step = self.decoder, self.csrs, self.step
         special = Signal(32)
-        here, immediate = Signal(), Signal(32)
+        here, offset = Signal(), Signal(32)
         m.d.comb += [
             # Of the second step of a jump, and of a trap before the instruction.
             here.eq(step[0] | (self.trapping & (self.interrupted | self.booting))),
-            immediate.eq(d.immediate & ~here.replicate(32)),
-            self.target.eq(Cat(immediate[:2], self.fetch.pc + immediate[2:])),
+            offset.eq(d.offset & ~here.replicate(32)),
+            self.target.eq(Cat(offset[:2], self.fetch.pc + offset[2:])),
         ]
         with m.If(self.counting):
             m.d.comb += special.eq(Mux(step == 0, csrs.cycles, Mux(step == 2, csrs.instructions, 0)))
@@ -207,14 +207,16 @@ class RiscvCore(wiring.Component):
             m.d.comb += special.eq(Mux(step == 1, Cat(self.cause, Const(0, 27), self.interrupted), 0))
         with m.Elif(self.csr):
             m.d.comb += special.eq(Mux(step == 0, csrs.value, Mux(step == 1, self.word[15:20], 0)))
-        no_value = self.csr | self.mret | ((d.op | d.op_imm) & (self.word[12:14] == 1))
-        relative = d.auipc | d.jal | d.branch | (d.jalr & step[0])
-        with m.If((self.trapping & (step != 0)) | self.counting | (self.plain & no_value)):
+        # As little of the opcode as tells those apart that have a value.
+        word = self.word
+        shift = ~word[6] & word[4] & ~word[2] & (word[12:14] == 1)
+        relative = Mux(word[6], ~word[2] | word[3] | step[0], word[2] & ~word[5])
+        with m.If((self.trapping & (step != 0)) | self.counting | (self.plain & (self.csr | self.mret | shift))):
             m.d.comb += self.execute.value.eq(special)
         with m.Elif(self.trapping | relative):
             m.d.comb += self.execute.value.eq(self.target)
         with m.Else():
-            m.d.comb += self.execute.value.eq(immediate)
+            m.d.comb += self.execute.value.eq(d.immediate)
 
     def _rows(self, m: Module):
         d, step, csrs = self.decoder, self.step, self.csrs

@@ -1,6 +1,7 @@
 """The RISC-V core: CSRs, traps, interrupts, waiting, and how many cycles instructions take."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from amaranth.sim import Simulator
@@ -368,4 +369,4 @@ def test_waits_change_nothing_but_time(wait):
 def test_a_loop_takes_3_cycles_for_its_branch():
     done = run([i_type("addi", 1, 0, 8), i_type("addi", 1, 1, -1), b_type("bne", 1, 0, -4)])
     starts = [cycle for cycle, pc in done.retired if pc == at(1)]
-    assert {after - before for before, after in zip(starts[1:], starts[2:], strict=False)} == {4}
+    assert {after - before for before, after in pairwise(starts[1:])} == {4}
