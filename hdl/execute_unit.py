@@ -44,6 +44,8 @@ class Operation(data.Struct):
     aligned: 1  # clear the two lowest bits of the result
     set_status: 1
     set_enable: 1
+    enter: 1  # a trap: interrupts off
+    leave: 1  # mret: interrupts as they were
     clear_cycles: 1
     clear_instructions: 1
     single: 1  # over in a cycle
@@ -88,14 +90,14 @@ class ExecuteUnit(wiring.Component):
         The operation is a jump: nothing that was fetched after it will be executed.
     retire : Out(1)
         An instruction ends, in this cycle.
-    set_status, set_enable, clear_cycles, clear_instructions : Out(1)
+    set_status, set_enable, enter, leave, clear_cycles, clear_instructions : Out(1)
         To the CSR file.
     """
 
     def __init__(self, *, multiply: bool = False):
         self.multiply = multiply
         outputs = ("free", "idle", "write", "accessing", "access", "store", "busy", "jump", "from_value")
-        to_csr = ("set_status", "set_enable", "clear_cycles", "clear_instructions")
+        to_csr = ("set_status", "set_enable", "enter", "leave", "clear_cycles", "clear_instructions")
         super().__init__(
             {name: Out(1) for name in (*outputs, *to_csr, "trap", "leaving", "retire")}
             | {name: In(1) for name in ("issue", "accessed", "error", "jumped")}
@@ -310,7 +312,7 @@ class ExecuteUnit(wiring.Component):
             m.d.sync += [self.transferring.eq(0), self.loaded.eq(now.load & ~self.error)]
         with m.If((self.done & ~self.first) | self.trap):
             m.d.sync += [self.transferring.eq(0), self.again.eq(0)]
-        for name in ("set_status", "set_enable", "clear_cycles", "clear_instructions"):
+        for name in ("set_status", "set_enable", "enter", "leave", "clear_cycles", "clear_instructions"):
             m.d.comb += getattr(self, name).eq(self.first & now[name])
 
     def _issue(self, m: Module, alu: Alu):

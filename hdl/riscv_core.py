@@ -1,5 +1,8 @@
 """The RISC-V core: RV32I with machine mode, and perhaps M."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -120,6 +123,7 @@ class RiscvCore(wiring.Component):
             execute.b.eq(registers.b),
             *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("set_status", "set_enable", "retire")),
             *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("clear_cycles", "clear_instructions")),
+            *(getattr(csrs, name).eq(getattr(execute, name)) for name in ("enter", "leave")),
             csrs.data.eq(execute.computed),
             csrs.interrupt.eq(self.interrupt),
             csrs.address.eq(self.word[20:]),
@@ -156,8 +160,6 @@ class RiscvCore(wiring.Component):
             starts.eq(self.valid & begins & stopped & execute.idle),
             self.interrupt_now.eq(starts & csrs.taken & ~due & ~d.wfi),
             self.sleeping.eq(starts & d.wfi & ~csrs.pending),
-            csrs.enter.eq(execute.issue & self.trapping & last),
-            csrs.leave.eq(execute.issue & self.plain & self.mret),
         ]
         m.d.sync += [
             held_up.eq(csrs.due | csrs.taken),
@@ -219,37 +221,49 @@ class RiscvCore(wiring.Component):
             m.d.comb += self.execute.value.eq(d.immediate)
 
     def _rows(self, m: Module):
-        d, step, csrs = self.decoder, self.step, self.csrs
-        rs1, rd = self.word[15:20], self.word[7:12]
-        row_a, row = Signal(ROW_BITS), Signal(ROW_BITS)
-        m.d.comb += [row_a.eq(rs1), row.eq(rd), self.execute.row_b.eq(Mux(self.csr, rs1, self.word[20:25]))]
-        with m.If(d.lui | d.auipc | d.jal | (d.jalr & step[0])):
-            m.d.comb += row_a.eq(ZERO)
+        self._row_read(m)
+        step, row = self.step, Signal(ROW_BITS)
+        m.d.comb += row.eq(self.word[7:12])
         with m.If(self.counting):
-            counters = Cat(step[1], step[0], Const(Row.MCYCLE >> 2, 4))
-            m.d.comb += [row_a.eq(counters), row.eq(counters)]
+            m.d.comb += row.eq(self._counter())
         with m.Elif(self.trapping), m.Switch(step):
-            with m.Case(0):
-                m.d.comb += [row_a.eq(ZERO), row.eq(Row.MEPC)]
-            with m.Case(1):
-                m.d.comb += [row_a.eq(ZERO), row.eq(Row.MCAUSE)]
-            with m.Case(2):
-                # The execute stage wrote the address of a failed access.
-                m.d.comb += [row_a.eq(Mux(self.of_access, Row.MTVAL, ZERO)), row.eq(Row.MTVAL)]
-            with m.Case(3):
-                m.d.comb += row_a.eq(Mux(self.booting, ZERO, Row.MTVEC))
+            for index, name in enumerate((Row.MEPC, Row.MCAUSE, Row.MTVAL)):
+                with m.Case(index):
+                    m.d.comb += row.eq(name)
         with m.Elif(self.csr), m.Switch(step):
             with m.Case(0):
-                m.d.comb += [row_a.eq(Mux(csrs.kept, csrs.row, ZERO)), row.eq(Row.OLD)]
+                m.d.comb += row.eq(Row.OLD)
             with m.Case(1):
-                m.d.comb += [row_a.eq(Mux(self.word[12:14] == 1, ZERO, Row.OLD)), row.eq(csrs.row)]
-            with m.Case(2):
-                m.d.comb += row_a.eq(Row.OLD)
+                m.d.comb += row.eq(self.csrs.row)
             with m.Case(3):
                 m.d.comb += row.eq(Row.NOWHERE)
-        with m.Elif(self.mret):
-            m.d.comb += row_a.eq(Row.MEPC)
-        m.d.comb += [self.execute.row_a.eq(row_a), self.execute.operation.row.eq(row)]
+        m.d.comb += self.execute.operation.row.eq(row)
+
+    def _counter(self):
+        return Cat(self.step[1], self.step[0], Const(Row.MCYCLE >> 2, ROW_BITS - 2))
+
+    def _row_read(self, m: Module):
+        """Row a as an OR of choices, of which at most one is not 0 (the row of x0): the register file waits for it."""
+        word, step, csrs = self.word, self.step, self.csrs
+        special = self.trapping | self.counting | self.csr | self.mret
+        # lui, auipc, jal, and the second step of jalr; bit 5 is left out: fence has no source.
+        no_source = word[2] & (~word[6] | word[3] | step[0])
+        new_value = word[12:14] == 1  # csrrw does not look at what was
+        choices = (
+            (~special & ~no_source, word[15:20]),
+            (self.counting, self._counter()),
+            # The execute stage wrote the address of a failed access.
+            (self.trapping & (step == 2) & self.of_access, Row.MTVAL),
+            (self.trapping & (step == 3) & ~self.booting, Row.MTVEC),
+            (self.csr & (step == 0) & csrs.kept & self.plain, csrs.row),
+            (self.csr & (step[1] | (step[0] & ~new_value)) & self.plain, Row.OLD),
+            (self.mret & self.plain, Row.MEPC),
+        )
+        bits = [Mux(chosen, row, 0) for chosen, row in choices]
+        m.d.comb += [
+            self.execute.row_a.eq(reduce(or_, bits)),
+            self.execute.row_b.eq(Mux(self.csr, word[15:20], word[20:25])),
+        ]
 
     def _operation(self, m: Module):
         d, step, plain, operation, word = self.decoder, self.step, self.plain, self.execute.operation, self.word
@@ -313,6 +327,8 @@ class RiscvCore(wiring.Component):
             operation.aligned.eq(change & self.csrs.aligned),
             operation.set_status.eq(change & self.csrs.is_status),
             operation.set_enable.eq(change & self.csrs.is_enable),
+            operation.enter.eq(self.trapping & (step == 3)),
+            operation.leave.eq(plain & self.mret),
             operation.clear_cycles.eq(self._clears(done, 0) | (self.counting & (step == 0))),
             operation.clear_instructions.eq(self._clears(done, 1) | (self.counting & (step == 2))),
             operation.single.eq(
