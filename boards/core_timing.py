@@ -26,7 +26,7 @@ SEEDS = 5
 RAM_WORDS = 2048
 # A memory's row is never read in the cycle that writes it (hdl/memory.py).
 SYNTHESIS = {
-    "ice40": "synth_ice40 -abc9 -device u -no-rw-check -top top -json top.json",
+    "ice40": "synth_ice40 -abc9 -device u -dff -no-rw-check -top top -json top.json",
     "ecp5": "synth_ecp5 -no-rw-check -top top -json top.json",
 }
 PLACE = {

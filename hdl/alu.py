@@ -44,8 +44,10 @@ class Alu(wiring.Component):
     step : In(Step)
     arithmetic : In(1)
         Steps to the right shift the sign in.
-    compare : In(1), unsigned : In(1)
-        ``less`` is bit 0 of the result; not with ``load``.
+    unsigned : In(1)
+        Compare as numbers without sign.
+    bit : In(1)
+        Added to the result, as bit 0.
     aligned : In(1)
         Clear the two lowest bits of what is computed.
     load : In(1), loaded : In(32)
@@ -53,7 +55,7 @@ class Alu(wiring.Component):
     total : Out(32)
         The sum; 0 without ``add``.
     computed, result : Out(32)
-        Without and with comparison and what is loaded.
+        Without and with what is loaded.
     carry_out : Out(1)
         Of the sum, without ``unsigned``.
     less : Out(1)
@@ -63,7 +65,7 @@ class Alu(wiring.Component):
     """
 
     def __init__(self):
-        controls = ("carry", "add", "arithmetic", "unsigned", "compare", "aligned", "load")
+        controls = ("carry", "add", "arithmetic", "unsigned", "bit", "aligned", "load")
         super().__init__(
             {name: In(1) for name in controls}
             | {name: In(32) for name in ("a", "b", "loaded")}
@@ -97,8 +99,8 @@ class Alu(wiring.Component):
         m.d.comb += [
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
             self.equal.eq(logic == 0),
-            other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic),
+            other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic | self.bit),
             self.computed.eq((self.total | other) & Cat(~self.aligned.replicate(2), ~Const(0, 30))),
-            self.result.eq(Mux(self.load, self.loaded, self.computed) | (self.less & self.compare)),
+            self.result.eq(Mux(self.load, self.loaded, self.computed)),
         ]
         return m

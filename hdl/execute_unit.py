@@ -57,7 +57,7 @@ class Operation(data.Struct):
 class ExecuteUnit(wiring.Component):
     """One operation at a time, in as many cycles as it takes.
 
-    1 cycle without waiting for the bus, except: branch 2; store 2; load of a word 3; of a byte or
+    1 cycle without waiting for the bus, except: branch, comparison, store 2; load of a word 3; of a byte or
     halfword 4, and 1 more for each byte that it lies above the word's first; shift by n 1 + n // 8 + n % 8, but 2 by 0;
     jump_register 2; multiplication and division 34. Branches and jumps that leave the sequence end with the first fetch
     from there.
@@ -78,7 +78,7 @@ class ExecuteUnit(wiring.Component):
     write : Out(1), row : Out(6), result : Out(32)
         To the register file.
     computed : Out(32)
-        The result, of what is neither load nor comparison.
+        The result, of what is not a load.
     accessing, access, store, data, strobe, address, accessed, error, read_data
         Data on the bus: see InstructionFetch. ``address`` has 32 bits.
     busy, jump, from_value, jump_addr, jumped
@@ -126,6 +126,7 @@ class ExecuteUnit(wiring.Component):
         self.step, self.parts = Signal(Step), [Signal(Logic, name=f"part{index}") for index in range(3)]
         self.invert, self.above = Signal(3), Signal(2)
         self.final = Signal()  # the last step of a shift
+        self.less = Signal()  # a comparison, which is now `passing`, gave 1
         self.done = Signal()
         self.bad = Signal()  # the address of an access or jump is misaligned, or the jump does not exist
         self.first_operand, self.second_operand = Signal(32), Signal(32)
@@ -167,7 +168,7 @@ class ExecuteUnit(wiring.Component):
             alu.step.eq(self.step),
             alu.arithmetic.eq(now.arithmetic),
             alu.unsigned.eq(now.unsigned),
-            alu.compare.eq(now.compare),
+            alu.bit.eq(self.less),
             alu.aligned.eq(now.aligned),
             alu.load.eq(self.loaded),
             alu.loaded.eq(self.read_data),
@@ -272,12 +273,13 @@ class ExecuteUnit(wiring.Component):
 
     def _states(self, m: Module, alu: Alu, multiplied):
         now = self.now
-        # Whether the operation jumps: the carry that tells less comes last, and chooses.
-        equal = alu.equal ^ now.sense
+        # Whether the operation jumps. The carry that tells less comes last, and chooses in the LUT before the register.
         decides = self.first & ~now.exception
-        if_less = Mux(now.branch, Mux(now.funct3[2], ~now.sense, equal), now.jump_register) & decides
-        if_not = Mux(now.branch, Mux(now.funct3[2], now.sense, equal), now.jump_register) & decides
-        branches = now.branch & decides
+        by_order, by_equality = decides & now.branch & now.funct3[2], decides & now.branch & ~now.funct3[2]
+        differs = alu.equal ^ now.sense
+        with_order, against = by_order & ~now.sense, by_order & now.sense
+        jumps = (decides & now.jump_register) | (by_equality & differs) | (self.issue & self.operation.jump)
+        passes = (decides & now.compare) | (by_equality & ~differs)
         early, over = Signal(), Signal()
         rest = self.final
         if self.multiply:
@@ -299,10 +301,11 @@ class ExecuteUnit(wiring.Component):
         m.d.sync += [
             self.first.eq(0),
             self.loaded.eq(0),
-            self.passing.eq(Mux(alu.less, branches & ~if_less, branches & ~if_not)),
+            self.passing.eq(passes | Mux(alu.less, against, with_order)),
+            self.less.eq(decides & now.compare & alu.less),
         ]
-        with m.If(self.first | self.done | self.trap):
-            m.d.sync += self.jumping.eq(Mux(alu.less, if_less, if_not))
+        with m.If(self.first | self.done | self.trap | self.issue):
+            m.d.sync += self.jumping.eq(jumps | Mux(alu.less, with_order, against))
         with m.If(self.first):
             m.d.sync += [
                 self.transferring.eq(now.load | now.store),
@@ -329,7 +332,6 @@ class ExecuteUnit(wiring.Component):
                 self.invert.eq(new.invert.replicate(3)),
                 self.above.eq(0),
                 self.first.eq(~new.jump),
-                self.jumping.eq(new.jump),
                 self.from_value.eq(1),
                 self.bad.eq(new.exception | self.value[1]),
                 self.forward_a.eq(writes & (self.now.row == self.row_a)),

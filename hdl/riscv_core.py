@@ -38,9 +38,9 @@ class RiscvCore(wiring.Component):
     """A core of four stages: fetch, arrival, decode, execute; one instruction a cycle at best.
 
     RV32I 2.1, Zicsr 2.0, machine mode 1.12 as far as described here; the reset vector is 0. Cycles of an instruction
-    (RAM that never waits): 1; store 2; load of a word 3, of a byte 4 and 1 more for each byte that it lies above the
-    word's first, of a halfword the same; shift by n 1 + n // 8 + n % 8, or 2 by 0; jal 3, jalr 4; a branch that goes on
-    as predicted (back: taken, forth: not taken) 3 or 2, else 4 or 5; CSR instructions 6 or, of counters, 12;
+    (RAM that never waits): 1; slt and store 2; load of a word 3, of a byte or halfword 4 and 1 more for each byte that
+    it lies above the word's first; shift by n 1 + n // 8 + n % 8, or 2 by 0; jal 3, jalr 4; a branch that goes on as
+    predicted (back: taken, forth: not taken) 3 or 2, else 4 or 5; CSR instructions 6 or, of counters, 12;
     multiplication and division 34.
 
     CSRs: ``mstatus`` (MIE, MPIE; MPP reads 3), ``mie`` and ``mip`` (MEIE, MEIP), ``mtvec`` (direct mode), ``mscratch``,
@@ -336,6 +336,7 @@ class RiscvCore(wiring.Component):
                     operation.load
                     | operation.store
                     | operation.branch
+                    | operation.compare
                     | operation.jump_register
                     | operation.shift
                     | operation.muldiv

@@ -330,6 +330,7 @@ def test_wfi_does_not_wait_for_what_is_there():
 
 CYCLES = {
     "addi": (i_type("addi", 1, 2, 1), 1),
+    "slti": (i_type("slti", 1, 2, 1), 2),
     "lui": (load_constant(1, 0)[0], 1),
     "lw": (i_type("lw", 1, 2, 0), 3),
     "lb": (i_type("lb", 1, 2, 0), 4),
