@@ -150,7 +150,7 @@ class Reference:
             return
         name = decoded.name
         self.names[name] = self.names.get(name, 0) + 1
-        if name in ("mret", "wfi") or (name == "jalr" and self._target(decoded) >= SIZE):
+        if name in ("mret", "wfi") or (name in ("jal", "jalr") and self._target(decoded) >= SIZE):
             self._stop(lambda: self._by_hand(decoded))
             return
         self.expected = done
@@ -208,7 +208,9 @@ class Reference:
         return self.uc.reg_read(REGISTERS[register])
 
     def _target(self, decoded: Decoded) -> int:
-        return (self._read(decoded.rs1) + decoded.immediate) & 0xFFFFFFFE
+        """Of a jump."""
+        base = self._read(decoded.rs1) if decoded.name == "jalr" else self.pc
+        return (base + decoded.immediate) & 0xFFFFFFFE
 
     def _exception(self, decoded: Decoded, word: int, address: int):
         """Cause and ``mtval`` of the trap that the instruction must cause; None if it must not."""
