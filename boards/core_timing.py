@@ -16,9 +16,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..hdl.core_bus import CoreBus
-from ..hdl.memory import Ram
-from ..hdl.riscv_core import RiscvCore
+from reluctant.hdl.core_bus import CoreBus
+from reluctant.hdl.memory import Ram
+from reluctant.hdl.riscv_core import RiscvCore
 
 __all__ = ["CoreAlone", "CoreWithRam", "measure"]
 

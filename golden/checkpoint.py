@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reluctant.files import new_file
-
+from .files import new_file
 from .language_model import LanguageModel, ModelConfig
 
 __all__ = ["load_checkpoint", "load_model", "save_checkpoint", "save_model", "write_json"]

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reluctant.files import new_file
-
 from .decoder import DecoderConfig
 from .deployed import DeployedModel, Matrix, Scales
+from .files import new_file
 from .tokenizer import Tokenizer
 
 __all__ = ["load_deployed", "save_deployed"]

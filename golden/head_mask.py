@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reluctant.files import new_file
+from .files import new_file
 
 __all__ = ["HeadMask", "load_mask", "save_mask"]
 

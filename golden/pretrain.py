@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reluctant.errors import UserError
-from reluctant.files import new_file
-
 from .checkpoint import load_checkpoint, save_checkpoint, save_model, write_json
+from .errors import UserError
+from .files import new_file
 from .kinds import AttentionKind
 from .language_model import LanguageModel
 from .presets import PRESETS, Preset, choose

@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from reluctant.errors import UserError
-
 from .checkpoint import save_model
+from .errors import UserError
 from .language_model import LanguageModel, ModelConfig
 from .reference import AttentionKind
 from .tokenizer import read_bytes

@@ -2,10 +2,10 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import connect
 
 from .attention_unit import AttentionUnit
-from .axi_lite import AxiLiteSignature
+from .flat_ports import connect_flat_ports, flat_ports
 from .host_registers import HostRegisters
 from .mailbox import Mailbox
 from .packet_gate import PacketGate
@@ -41,21 +41,7 @@ class AttentionSystem(wiring.Component):
 
     def __init__(self, config: SystemConfig, firmware: bytes = b""):
         self.config, self.firmware = config, firmware
-        self.axil = AxiLiteSignature(system_map(config).address_width)
-        width = config.unit.lanes * 8
-        members = {f"s_axil_{name}": member.flip() for name, member in self.axil.members.items()}
-        members |= {
-            "s_axis_tdata": In(width),
-            "s_axis_tvalid": In(1),
-            "s_axis_tready": Out(1),
-            "s_axis_tlast": In(1),
-            "m_axis_tdata": Out(width),
-            "m_axis_tvalid": Out(1),
-            "m_axis_tready": In(1),
-            "m_axis_tlast": Out(1),
-            "irq": Out(1),
-        }
-        super().__init__(members)
+        super().__init__(flat_ports(system_map(config).address_width, config.unit.lanes))
 
     def elaborate(self, platform):
         m, config = Module(), self.config
@@ -65,7 +51,7 @@ class AttentionSystem(wiring.Component):
         m.submodules.gate = gate = PacketGate(config.unit)
         m.submodules.unit = unit = AttentionUnit(config.unit)
         m.submodules.results = results = ResultGate(config.unit)
-        self._connect_ports(m, host, gate, results)
+        connect_flat_ports(m, self, host.axi, gate.i, results.o)
         connect(m, host.commands, mailbox.command_writer)
         connect(m, host.replies, mailbox.reply_reader)
         connect(m, scheduler.commands, mailbox.command_reader)
@@ -97,18 +83,3 @@ class AttentionSystem(wiring.Component):
             self.irq.eq(host.irq),
         ]
         return m
-
-    def _connect_ports(self, m: Module, host: HostRegisters, gate: PacketGate, results: ResultGate):
-        for name, member in self.axil.members.items():
-            port, inner = getattr(self, f"s_axil_{name}"), getattr(host.axi, name)
-            m.d.comb += inner.eq(port) if member.flow == Out else port.eq(inner)
-        m.d.comb += [
-            gate.i.payload.data.eq(self.s_axis_tdata),
-            gate.i.payload.last.eq(self.s_axis_tlast),
-            gate.i.valid.eq(self.s_axis_tvalid),
-            self.s_axis_tready.eq(gate.i.ready),
-            self.m_axis_tdata.eq(results.o.payload.data),
-            self.m_axis_tlast.eq(results.o.payload.last),
-            self.m_axis_tvalid.eq(results.o.valid),
-            results.o.ready.eq(self.m_axis_tready),
-        ]

@@ -2,11 +2,12 @@
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import connect
 
 from .attention_unit import AttentionUnit
-from .axi_lite import AxiLiteSignature, AxiLiteSlave
+from .axi_lite import AxiLiteSlave
 from .config import UnitConfig
+from .flat_ports import connect_flat_ports, flat_ports
 from .register_map import RegisterMap
 
 __all__ = ["SparseAttentionUnit"]
@@ -33,39 +34,14 @@ class SparseAttentionUnit(wiring.Component):
 
     def __init__(self, config: UnitConfig):
         self.config = config
-        self.axil = AxiLiteSignature(RegisterMap(config).address_width)
-        width = config.lanes * 8
-        members = {f"s_axil_{name}": member.flip() for name, member in self.axil.members.items()}
-        members |= {
-            "s_axis_tdata": In(width),
-            "s_axis_tvalid": In(1),
-            "s_axis_tready": Out(1),
-            "s_axis_tlast": In(1),
-            "m_axis_tdata": Out(width),
-            "m_axis_tvalid": Out(1),
-            "m_axis_tready": In(1),
-            "m_axis_tlast": Out(1),
-            "irq": Out(1),
-        }
-        super().__init__(members)
+        self.addr_width = RegisterMap(config).address_width
+        super().__init__(flat_ports(self.addr_width, config.lanes))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.slave = slave = AxiLiteSlave(self.axil.addr_width)
+        m.submodules.slave = slave = AxiLiteSlave(self.addr_width)
         m.submodules.unit = unit = AttentionUnit(self.config)
         connect(m, slave.bus, unit.bus)
-        for name, member in self.axil.members.items():
-            port, inner = getattr(self, f"s_axil_{name}"), getattr(slave.axi, name)
-            m.d.comb += inner.eq(port) if member.flow == Out else port.eq(inner)
-        m.d.comb += [
-            unit.i.payload.data.eq(self.s_axis_tdata),
-            unit.i.payload.last.eq(self.s_axis_tlast),
-            unit.i.valid.eq(self.s_axis_tvalid),
-            self.s_axis_tready.eq(unit.i.ready),
-            self.m_axis_tdata.eq(unit.o.payload.data),
-            self.m_axis_tlast.eq(unit.o.payload.last),
-            self.m_axis_tvalid.eq(unit.o.valid),
-            unit.o.ready.eq(self.m_axis_tready),
-            self.irq.eq(unit.irq),
-        ]
+        connect_flat_ports(m, self, slave.axi, unit.i, unit.o)
+        m.d.comb += self.irq.eq(unit.irq)
         return m

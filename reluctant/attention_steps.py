@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from reluctant.golden.errors import UserError
 from reluctant.golden.policies import PolicySettings
 from reluctant.hdl.system_config import SystemConfig
-
-from .errors import UserError
 
 if TYPE_CHECKING:
     from reluctant.boards.host import System

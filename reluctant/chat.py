@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reluctant.golden.errors import UserError
+
 from .choices import PolicyName
-from .errors import UserError
+from .options import ConfigFile, Gating, MaskFile, Normalised, Policy, Preset, Recent, Settings, Share, Sinks, Stride
 
 if TYPE_CHECKING:
     from reluctant.golden.tokenizer import Tokenizer
@@ -30,29 +32,18 @@ def chat(
     top_k: Annotated[int | None, typer.Option(help="Choose among so many tokens. [default: all]")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice, and of nacl's chance; equal seeds, equal texts.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Integer model instead of Verilog: the same text.")] = False,
-    mask: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Heads that do not run: see prune.")] = None,
-    policy: Annotated[PolicyName, typer.Option(help="Which row leaves when a layer is full.")] = PolicyName.STREAMING,
+    mask: MaskFile = None,
+    policy: Policy = PolicyName.STREAMING,
     budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: the model's context]")] = None,
-    sinks: Annotated[int | None, typer.Option(help="First tokens that never leave. [default: the policy's]")] = None,
-    recent: Annotated[int | None, typer.Option(help="Last tokens that do not leave. [default: the policy's]")] = None,
-    stride: Annotated[int | None, typer.Option(help="buzz: tokens of a segment; nacl: of a proxy.")] = None,
-    share: Annotated[int | None, typer.Option(help="nacl: evictions by chance, in 256.")] = None,
-    normalised: Annotated[bool | None, typer.Option("--normalised", help="h2o: mass per step of life.")] = None,
-    gating: Annotated[
-        str | None,
-        typer.Option(metavar="ACTIVE[:MASS[:PROBE]]", help="Turn heads off below these averages, for PROBE - 1 steps."),
-    ] = None,
-    preset: Annotated[
-        str, typer.Option("--preset", "-p", metavar="NAME", help="Where to start: see 'reluctant presets'.")
-    ] = "default",
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", metavar="FILE.toml", help="Settings in a TOML file, over the preset's."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="One setting, over all others; may be repeated."),
-    ] = None,
+    sinks: Sinks = None,
+    recent: Recent = None,
+    stride: Stride = None,
+    share: Share = None,
+    normalised: Normalised = None,
+    gating: Gating = None,
+    preset: Preset = "default",
+    config: ConfigFile = None,
+    settings: Settings = None,
     lanes: Annotated[int | None, typer.Option(help="Short for --set lanes=N. [default: the preset's]")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write text and numbers.")] = None,
 ) -> None:

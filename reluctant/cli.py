@@ -6,11 +6,27 @@ from typing import Annotated
 
 import typer
 
+from reluctant.golden.errors import UserError
+
 from .chat import chat
 from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
-from .errors import UserError
 from .evaluate import evaluate
 from .import_model import import_model
+from .options import (
+    ConfigFile,
+    Gating,
+    MinActive,
+    MinMass,
+    Normalised,
+    Policy,
+    Preset,
+    Recent,
+    Seed,
+    Settings,
+    Share,
+    Sinks,
+    Stride,
+)
 from .prune import prune
 from .train import train
 
@@ -29,15 +45,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-Preset = Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="Where to start: see 'reluctant presets'.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE.toml", help="Settings in a TOML file, over the preset's.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="One setting, over all others; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -126,21 +133,18 @@ def simulate(
     normaliser: Annotated[NormaliserName, typer.Option(help="What becomes of contexts.")] = NormaliserName.RMS,
     theta: Annotated[int | None, typer.Option(help="Threshold of all heads. [default: the trace's, or 0]")] = None,
     mask: Annotated[str | None, typer.Option(metavar="1,5", help="Heads that do not run.")] = None,
-    policy: Annotated[PolicyName, typer.Option(help="Which row leaves when a layer is full.")] = PolicyName.REFUSE,
+    policy: Policy = PolicyName.REFUSE,
     budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all tokens]")] = None,
-    sinks: Annotated[int | None, typer.Option(help="First tokens that never leave. [default: the policy's]")] = None,
-    recent: Annotated[int | None, typer.Option(help="Last tokens that do not leave. [default: the policy's]")] = None,
-    stride: Annotated[int | None, typer.Option(help="buzz: tokens of a segment; nacl: of a proxy.")] = None,
-    share: Annotated[int | None, typer.Option(help="nacl: evictions by chance, in 256.")] = None,
-    seed: Annotated[int | None, typer.Option(help="nacl: of the chance.")] = None,
-    normalised: Annotated[bool | None, typer.Option("--normalised", help="h2o: mass per step of life.")] = None,
-    gating: Annotated[
-        str | None,
-        typer.Option(metavar="ACTIVE[:MASS[:PROBE]]", help="Turn heads off below these averages, for PROBE - 1 steps."),
-    ] = None,
+    sinks: Sinks = None,
+    recent: Recent = None,
+    stride: Stride = None,
+    share: Share = None,
+    seed: Seed = None,
+    normalised: Normalised = None,
+    gating: Gating = None,
     no_scheduler: Annotated[bool, typer.Option("--no-scheduler", help="Run the bare unit, layer by layer.")] = False,
-    min_active: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this count.")] = 0,
-    min_mass: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this mass.")] = 0,
+    min_active: MinActive = 0,
+    min_mass: MinMass = 0,
     simulator: Annotated[
         SimulatorName, typer.Option(help="Verilator is fast, Icarus sees X.")
     ] = SimulatorName.VERILATOR,

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import UserError
+from reluctant.golden.errors import UserError
+
 from .policy_options import PolicyOptions
 
 __all__ = ["Outputs", "Request", "run_trace"]

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from reluctant.boards.presets import PRESETS
+from reluctant.golden.errors import UserError
 from reluctant.hdl.config import ConfigError, UnitConfig
 from reluctant.hdl.system_config import SystemConfig
-
-from .errors import UserError
 
 __all__ = ["Choice", "as_system", "choose", "fit", "fit_system"]
 

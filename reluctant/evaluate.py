@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reluctant.golden.errors import UserError
+
 from .choices import ModeName, PolicyName
-from .errors import UserError
+from .options import Gating, MaskFile, MinActive, MinMass, Normalised, Policy, Recent, Seed, Share, Sinks, Stride
 
 if TYPE_CHECKING:
     from .policy_options import PolicyOptions
@@ -25,23 +27,18 @@ def evaluate(
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to predict, about. [default: all]")] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Tokens of a window. [default: as trained]")] = None,
     mode: Annotated[ModeName | None, typer.Option(help="How scores become weights. [default: as trained]")] = None,
-    min_active: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this count.")] = 0,
-    min_mass: Annotated[int, typer.Option(min=0, help="Hybrid: fall back to softmax below this mass.")] = 0,
-    mask: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Heads that do not run: see prune; or relu.")
-    ] = None,
-    policy: Annotated[PolicyName, typer.Option(help="Which row leaves when a layer is full.")] = PolicyName.REFUSE,
+    min_active: MinActive = 0,
+    min_mass: MinMass = 0,
+    mask: MaskFile = None,
+    policy: Policy = PolicyName.REFUSE,
     budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all]")] = None,
-    sinks: Annotated[int | None, typer.Option(help="First tokens that never leave. [default: the policy's]")] = None,
-    recent: Annotated[int | None, typer.Option(help="Last tokens that do not leave. [default: the policy's]")] = None,
-    stride: Annotated[int | None, typer.Option(help="buzz: tokens of a segment; nacl: of a proxy.")] = None,
-    share: Annotated[int | None, typer.Option(help="nacl: evictions by chance, in 256.")] = None,
-    seed: Annotated[int | None, typer.Option(help="nacl: of the chance.")] = None,
-    normalised: Annotated[bool | None, typer.Option("--normalised", help="h2o: mass per step of life.")] = None,
-    gating: Annotated[
-        str | None,
-        typer.Option(metavar="ACTIVE[:MASS[:PROBE]]", help="Turn heads off below these averages, for PROBE - 1 steps."),
-    ] = None,
+    sinks: Sinks = None,
+    recent: Recent = None,
+    stride: Stride = None,
+    share: Share = None,
+    seed: Seed = None,
+    normalised: Normalised = None,
+    gating: Gating = None,
     ablate: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND:LAYERS", help="Damage attention: shuffle:0-2 or remove:3; may be repeated."),

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reluctant.boards.presets import CLOCKS
+from reluctant.golden.errors import UserError
+from reluctant.golden.files import new_folder
+from reluctant.hdl import verilog
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.messages import c_header
 from reluctant.hdl.register_map import RegisterMap, system_map
 from reluctant.hdl.system_config import SystemConfig
-from reluctant.hdl.verilog import system_to_verilog, to_verilog
-
-from .errors import UserError
-from .files import new_folder
 
 if TYPE_CHECKING:
     from reluctant.firmware.build import Firmware
@@ -92,18 +91,18 @@ def generate(
     with new_folder(out) as folder:
         if is_system:
             firmware = _build(config) if firmware is None else firmware
-            verilog = system_to_verilog(config, firmware.image, name)
+            text = verilog.system_to_verilog(config, firmware.image, name)
             _write_system(config, firmware, folder)
             description |= _describe(config, firmware)
         else:
-            verilog = to_verilog(unit, name)
-        (folder / f"{name}.v").write_text(verilog, encoding="utf-8")
+            text = verilog.to_verilog(unit, name)
+        (folder / f"{name}.v").write_text(text, encoding="utf-8")
         _write_registers(RegisterMap(unit), folder, "registers")
         if preset in CLOCKS:
             clock = CLOCKS[preset]
             (folder / f"{name}{clock.suffix}").write_text(clock.constraint(), encoding="utf-8")
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    return verilog
+    return text
 
 
 def _write_registers(registers, folder: Path, stem: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UserError
+from reluctant.golden.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .files import new_file
+from reluctant.golden.files import new_file
 
 __all__ = ["draw", "write_plot"]
 

@@ -2,10 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
+from reluctant.golden.errors import UserError
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.policies import Policy, PolicySettings
-
-from .errors import UserError
 
 __all__ = ["PolicyOptions", "policy_as_dict"]
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import UserError
+from reluctant.golden.errors import UserError
 
 __all__ = ["prune"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from reluctant.golden.files import new_file
 from reluctant.hdl.config import UnitConfig
 
 from .compare import Comparison, ModelLayer
 from .energy import ENERGY_MODEL, Work, energy_pj
-from .files import new_file
 from .steps import Scenario
 
 __all__ = ["Timing", "build_report", "cycle_budget", "layer_report", "ratio", "write_report"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from reluctant.golden.errors import UserError
+from reluctant.golden.files import new_file
 from reluctant.golden.trace import Trace
 from reluctant.hdl.config import UnitConfig
 
 from .compare import LayerData, compare, compare_counters, expected, expected_counters, observed
-from .errors import UserError
-from .files import new_file
 from .report import Timing, cycle_budget, layer_report
 from .steps import Scenario, layer_program, layer_settings
 

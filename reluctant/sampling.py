@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .errors import UserError
+from reluctant.golden.errors import UserError
 
 __all__ = ["Sampler"]
 

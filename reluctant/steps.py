@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reluctant.golden.errors import UserError
 from reluctant.golden.formats import Mode, Normaliser
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.policies import PolicySettings
@@ -11,7 +12,6 @@ from reluctant.hdl.config import UnitConfig
 from reluctant.sim.program import Job, Program, Step
 
 from .choices import ModeName, NormaliserName
-from .errors import UserError
 from .policy_options import PolicyOptions, policy_as_dict
 
 __all__ = ["Scenario", "layer_program", "layer_settings", "parse_numbers", "select"]

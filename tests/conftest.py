@@ -1,4 +1,8 @@
-"""Options of the tests."""
+"""Options of the tests, and one thread for PyTorch: at these sizes threads only get in each other's way."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported
 
 
 def pytest_addoption(parser):

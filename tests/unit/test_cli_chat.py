@@ -14,10 +14,10 @@ from reluctant import system_runs
 from reluctant.attention_steps import ModelSteps
 from reluctant.chat import _Screen
 from reluctant.cli import main
-from reluctant.errors import UserError
 from reluctant.firmware.build import Firmware
 from reluctant.golden.calibration import deploy
 from reluctant.golden.deployed_file import save_deployed
+from reluctant.golden.errors import UserError
 from reluctant.golden.head_mask import HeadMask, save_mask
 from reluctant.golden.kinds import AttentionKind
 from reluctant.golden.policies import Policy, PolicySettings

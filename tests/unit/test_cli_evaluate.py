@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from reluctant.cli import main
 from reluctant.golden.calibration import deploy
@@ -14,15 +13,6 @@ from reluctant.golden.reference import AttentionKind
 from reluctant.golden.tokenizer import byte_tokenizer
 
 from .deployed_models import CONTEXT, TEXT, language_model, trained_model
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

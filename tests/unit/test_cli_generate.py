@@ -12,9 +12,9 @@ import pytest
 from reluctant.boards.presets import PRESETS
 from reluctant.cli import main
 from reluctant.configuration import choose
-from reluctant.errors import UserError
-from reluctant.files import new_file, new_folder
 from reluctant.firmware.build import Firmware, FirmwareError, build
+from reluctant.golden.errors import UserError
+from reluctant.golden.files import new_file, new_folder
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.messages import c_header
 from reluctant.hdl.system_config import SystemConfig
@@ -48,8 +48,8 @@ def _stub(monkeypatch):
         return Firmware(bytes(8), 8, 0, 64)
 
     monkeypatch.setattr("reluctant.firmware.build.build", build)
-    monkeypatch.setattr("reluctant.generate.to_verilog", lambda config, name: f"module {name}; endmodule\n")
-    monkeypatch.setattr("reluctant.generate.system_to_verilog", lambda config, image, name: f"module {name};\n")
+    monkeypatch.setattr("reluctant.hdl.verilog.to_verilog", lambda config, name: f"module {name}; endmodule\n")
+    monkeypatch.setattr("reluctant.hdl.verilog.system_to_verilog", lambda config, image, name: f"module {name};\n")
     return built
 
 
@@ -165,7 +165,7 @@ def test_generate_leaves_nothing_behind_when_it_fails(tmp_path, stub, monkeypatc
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(f"reluctant.generate.{function}", fail)
+    monkeypatch.setattr(f"reluctant.hdl.verilog.{function}", fail)
     assert main(["generate", *options, "--out", str(tmp_path / "x")]) == 2
     assert list(tmp_path.iterdir()) == []
 

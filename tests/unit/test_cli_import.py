@@ -18,15 +18,6 @@ from .deployed_models import CONTEXT, TEXT, trained_model
 from .llama_checkpoint import CONFIG, checkpoint, forward
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """A text ``t.txt`` and a configuration ``c.json`` in the working directory."""

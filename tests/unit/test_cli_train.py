@@ -18,15 +18,6 @@ TEXT = "The quality of mercy is not strained; it droppeth as the gentle rain fro
 FILES = {"config.json", "losses.json", "model.safetensors", "tokenizer.json"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def text(tmp_path):
     path = tmp_path / "text.txt"

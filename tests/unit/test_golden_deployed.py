@@ -20,15 +20,6 @@ from .deployed_models import CONTEXT, SIZES, TEXT, deployed_model, language_mode
 KINDS = list(AttentionKind)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _windows(count=3):
     return torch.frombuffer(bytearray(TEXT.encode()), dtype=torch.uint8)[: CONTEXT * count].long().reshape(count, -1)
 

@@ -15,15 +15,6 @@ from reluctant.golden.unit_attention import UnitAttention
 from .deployed_models import CONTEXT, TEXT, deployed_model, language_model
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _symbols(text=TEXT):
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from reluctant.errors import UserError
+from reluctant.golden.errors import UserError
 from reluctant.golden.head_mask import HeadMask, load_mask, save_mask
 
 

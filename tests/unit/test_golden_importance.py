@@ -16,15 +16,6 @@ from .deployed_models import CONTEXT, TEXT, language_model, trained_model
 DEAD = ((0, 1), (1, 3))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _decoder(model=None):
     """Two heads do nothing: the output projection does not look at them."""
     decoder = from_language_model(model or trained_model(), CONTEXT)

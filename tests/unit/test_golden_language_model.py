@@ -10,30 +10,10 @@ import torch
 
 from reluctant.golden import reference, trainer
 from reluctant.golden.checkpoint import load_model, save_model
-from reluctant.golden.language_model import LanguageModel, ModelConfig, fused_softmax, rotate
+from reluctant.golden.language_model import ModelConfig, fused_softmax, rotate
 from reluctant.golden.presets import PRESETS, choose
 from reluctant.golden.reference import AttentionKind
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 16, "hidden": 32}
-
-
-def _model(**changes):
-    torch.manual_seed(0)
-    return LanguageModel(ModelConfig(**SMALL | changes))
-
-
-def _text(count=4000):
-    return torch.frombuffer(bytearray(b"the cat sat on the mat. " * (count // 24 + 1)), dtype=torch.uint8)[:count]
+from tests.unit.language_models import SMALL, small_model, small_text
 
 
 def test_rotary_scores_depend_on_distance():
@@ -48,8 +28,8 @@ def test_rotary_scores_depend_on_distance():
 
 @pytest.mark.parametrize("kind", list(AttentionKind))
 def test_model_is_causal_and_every_parameter_learns(kind):
-    model = _model(attention=kind, threshold=True, gate=True)
-    symbols = _text()[:24].long()[None]
+    model = small_model(attention=kind, threshold=True, gate=True)
+    symbols = small_text()[:24].long()[None]
     logits, records = model.run(symbols)
     assert logits.shape == (1, 24, 256)
     assert [record.k.shape for record in records] == [(1, 2, 24, 8)] * 2
@@ -63,12 +43,12 @@ def test_model_is_causal_and_every_parameter_learns(kind):
 
 
 def test_untrained_loss_is_that_of_guessing():
-    assert trainer.evaluate(_model(), _text(), 32) == pytest.approx(math.log(256), rel=0.2)
+    assert trainer.evaluate(small_model(), small_text(), 32) == pytest.approx(math.log(256), rel=0.2)
 
 
 def test_zero_share_counts_rows_seen():
-    model = _model(attention=AttentionKind.LENGTH)
-    record = model.run(_text()[:16].long()[None])[1][0]
+    model = small_model(attention=AttentionKind.LENGTH)
+    record = model.run(small_text()[:16].long()[None])[1][0]
     attention = model.blocks[0].attention
     with torch.no_grad():
         attention.theta.fill_(1e9)
@@ -97,8 +77,8 @@ def test_model_config_is_checked(change, message):
 @pytest.mark.parametrize("kind", list(AttentionKind))
 def test_masks_prune_heads(kind):
     """A mask of ones changes nothing; a head whose mask is 0 might as well have a zero output projection."""
-    model = _model(attention=kind)
-    symbols = _text()[:20].long()[None].expand(2, 20)
+    model = small_model(attention=kind)
+    symbols = small_text()[:20].long()[None].expand(2, 20)
     ones = torch.ones(2, 4, requires_grad=True)
     logits = model(symbols, ones)
     assert torch.equal(logits, model(symbols))
@@ -125,8 +105,8 @@ def test_fused_softmax_is_the_reference(kv_heads):
 
 def test_activity_approaches_the_share_of_weights():
     """Far from the threshold it is 1 less the share of zeros; at it, a half; and its gradient raises thresholds."""
-    model = _model(attention=AttentionKind.RELU_SUM)
-    records = model.run(_text()[:16].long()[None].expand(3, 16))[1]
+    model = small_model(attention=AttentionKind.RELU_SUM)
+    records = model.run(small_text()[:16].long()[None].expand(3, 16))[1]
     theta = model.blocks[0].attention.theta
     with torch.no_grad():
         for block in model.blocks:
@@ -141,21 +121,21 @@ def test_activity_approaches_the_share_of_weights():
 
 
 def test_dropout_in_training_only():
-    model = _model(dropout=0.5)
-    symbols = _text()[:20].long()[None]
+    model = small_model(dropout=0.5)
+    symbols = small_text()[:20].long()[None]
     assert not torch.equal(model(symbols), model(symbols))
     model.eval()
     assert torch.equal(model(symbols), model(symbols))
     with torch.no_grad():
-        expected = _model().eval()(symbols)
+        expected = small_model().eval()(symbols)
     assert torch.equal(model(symbols), expected)
 
 
 @pytest.mark.parametrize("kind", list(AttentionKind))
 def test_step_is_one_graph_in_bfloat16(kind):
     """What a GPU compiles: no breaks, and in bfloat16 nearly the loss of float32."""
-    model = _model(attention=kind)
-    symbols = _text()[:66].long().reshape(2, 33)
+    model = small_model(attention=kind)
+    symbols = small_text()[:66].long().reshape(2, 33)
     penalty = 0.0 if kind is AttentionKind.SOFTMAX else 0.1
     _, expected = trainer._objective(model, symbols, penalty)
     whole = torch.compile(trainer._objective, fullgraph=True, backend="aot_eager")
@@ -188,24 +168,24 @@ def test_presets():
 def test_saved_model_is_the_same(tmp_path, monkeypatch, kind, library):
     if not library:
         monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    model = _model(attention=kind, dropout=0.1).eval()
+    model = small_model(attention=kind, dropout=0.1).eval()
     save_model(tmp_path, model, half=False, training={"steps": 3})
     weights = "model.safetensors" if library else "model.pt"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", weights]
     loaded = load_model(tmp_path)
-    symbols = _text()[:20].long()[None]
+    symbols = small_text()[:20].long()[None]
     assert loaded.config == model.config
     assert torch.equal(loaded(symbols), model(symbols))
     assert json.loads((tmp_path / "config.json").read_text())["training"] == {"steps": 3}
 
 
 def test_half_precision_halves_the_file(tmp_path):
-    model = _model(width=64).eval()
+    model = small_model(width=64).eval()
     save_model(tmp_path / "a", model, half=False)
     save_model(tmp_path / "b", model)
     size = [(tmp_path / name / "model.safetensors").stat().st_size for name in "ab"]
     assert 0.5 < size[1] / size[0] < 0.55
-    symbols = _text()[:20].long()[None]
+    symbols = small_text()[:20].long()[None]
     expected = model.half().float()(symbols)
     assert torch.equal(load_model(tmp_path / "b")(symbols), expected)
 
@@ -222,11 +202,11 @@ def _flip(path):
         (lambda folder: (folder / "config.json").write_text('{"model": {"depth": 3}}'), "describes no model ("),
         (lambda folder: (folder / "model.safetensors").unlink(), "the model's weights are needed"),
         (lambda folder: _flip(folder / "model.safetensors"), "model.safetensors: is damaged ("),
-        (lambda folder: save_model(folder / "x", _model(width=8)), None),
+        (lambda folder: save_model(folder / "x", small_model(width=8)), None),
     ],
 )
 def test_damaged_models(tmp_path, damage, message):
-    save_model(tmp_path, _model())
+    save_model(tmp_path, small_model())
     damage(tmp_path)
     if message is None:
         (tmp_path / "x" / "model.safetensors").replace(tmp_path / "model.safetensors")

@@ -8,39 +8,18 @@ import torch
 from reluctant.golden import integer, train
 from reluctant.golden.checkpoint import load_model
 from reluctant.golden.formats import Normaliser
-from reluctant.golden.language_model import LanguageModel, ModelConfig
 from reluctant.golden.reference import AttentionKind
 from reluctant.golden.trace import load_trace
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 16, "hidden": 32}
-
-
-def _model(**changes):
-    torch.manual_seed(0)
-    return LanguageModel(ModelConfig(**SMALL | changes))
-
-
-def _text(count=4000):
-    return torch.frombuffer(bytearray(b"the cat sat on the mat. " * (count // 24 + 1)), dtype=torch.uint8)[:count]
+from tests.unit.language_models import SMALL, small_model, small_text
 
 
 def test_trace_reproduces_the_model():
     """The integer model on the trace gives what the float model gave, in units of the trace's gain."""
-    model = _model()
+    model = small_model()
     with torch.no_grad():
         for block in model.blocks:
             block.attention.gain.uniform_(0.5, 1.5)
-    symbols = _text()[:64]
+    symbols = small_text()[:64]
     trace = train.record_trace(model, symbols)
     assert (trace.layers, trace.heads, trace.kv_heads, trace.tokens, trace.head_dim) == (2, 4, 2, 64, 8)
     _, records = model.run(symbols.long()[None])
@@ -54,10 +33,10 @@ def test_trace_reproduces_the_model():
 
 
 def test_trace_holds_thresholds():
-    model = _model(attention=AttentionKind.LENGTH)
+    model = small_model(attention=AttentionKind.LENGTH)
     with torch.no_grad():
         model.blocks[1].attention.theta.copy_(torch.tensor([0.0, 0.01, -0.02, 0.03]))
-    trace = train.record_trace(model, _text()[:32])
+    trace = train.record_trace(model, small_text()[:32])
     real = trace.theta * trace.score_scale
     assert real[0].tolist() == [0] * 4
     assert real[1].tolist() == pytest.approx([0.0, 0.01, -0.02, 0.03], abs=float(trace.score_scale.max()))
@@ -65,12 +44,12 @@ def test_trace_holds_thresholds():
 
 def test_trace_of_a_sum_reproduces_the_model():
     """Sinks and thresholds in units of score; outputs in units of the values."""
-    model = _model(attention=AttentionKind.RELU_SUM)
+    model = small_model(attention=AttentionKind.RELU_SUM)
     with torch.no_grad():
         for block in model.blocks:
             block.attention.query.weight.mul_(8)
             block.attention.sink.uniform_(-3, 1)
-    symbols = _text()[:64]
+    symbols = small_text()[:64]
     trace = train.record_trace(model, symbols)
     assert len(set(trace.sink.flatten().tolist())) == 8
     _, records = model.run(symbols.long()[None])
@@ -89,7 +68,7 @@ def _command(tmp_path, *extra, text="text.txt"):
 
 
 def test_command(tmp_path, capsys):
-    (tmp_path / "text.txt").write_bytes(bytes(_text().tolist()))
+    (tmp_path / "text.txt").write_bytes(bytes(small_text().tolist()))
     assert _command(tmp_path, "--model", str(tmp_path / "m"), "--trace-tokens", "24") == 0
     printed = capsys.readouterr().out
     assert "step 3/3  loss " in printed
@@ -102,7 +81,7 @@ def test_command(tmp_path, capsys):
 
 
 def test_command_reads_xz(tmp_path):
-    (tmp_path / "text.xz").write_bytes(lzma.compress(bytes(_text().tolist())))
+    (tmp_path / "text.xz").write_bytes(lzma.compress(bytes(small_text().tolist())))
     assert _command(tmp_path, "--trace-tokens", "8", text="text.xz") == 0
 
 
@@ -117,7 +96,7 @@ def test_command_reads_xz(tmp_path):
     ],
 )
 def test_command_tells_mistakes(tmp_path, capsys, extra, message):
-    (tmp_path / "text.txt").write_bytes(bytes(_text().tolist()))
+    (tmp_path / "text.txt").write_bytes(bytes(small_text().tolist()))
     assert _command(tmp_path, *extra) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -14,36 +14,17 @@ import pytest
 import torch
 
 import reluctant
-from reluctant.errors import UserError
 from reluctant.golden import checkpoint, pretrain, trainer
 from reluctant.golden.checkpoint import load_model
-from reluctant.golden.language_model import LanguageModel, ModelConfig
+from reluctant.golden.errors import UserError
+from reluctant.golden.language_model import ModelConfig
 from reluctant.golden.presets import Preset
 from reluctant.golden.reference import AttentionKind
 from reluctant.golden.tokenizer import byte_tokenizer
 from reluctant.golden.trainer import TrainingConfig, choose_device, evaluate, windows
+from tests.unit.language_models import SMALL, small_model, small_text
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-SMALL = {"layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8, "width": 16, "hidden": 32}
 KINDS = pytest.mark.parametrize("kind", list(AttentionKind))
-
-
-def _model(**changes):
-    torch.manual_seed(0)
-    return LanguageModel(ModelConfig(**SMALL | changes))
-
-
-def _text(count=4000):
-    return torch.frombuffer(bytearray(b"the cat sat on the mat. " * (count // 24 + 1)), dtype=torch.uint8)[:count]
 
 
 @KINDS
@@ -51,13 +32,13 @@ def test_training_learns_and_is_reproducible(kind):
     config = TrainingConfig(steps=25, batch=4, context=24, rate=1e-2)
     losses = []
     for _ in range(2):
-        model, seen = _model(attention=kind), []
-        trainer.train(model, _text(), config, lambda step, loss, seen=seen: seen.append(loss))
+        model, seen = small_model(attention=kind), []
+        trainer.train(model, small_text(), config, lambda step, loss, seen=seen: seen.append(loss))
         losses.append(seen)
     assert losses[0] == losses[1]
     assert len(losses[0]) == 25
     assert losses[0][-1] < 0.7 * losses[0][0]
-    assert evaluate(model, _text(), 32) < 0.7 * losses[0][0]
+    assert evaluate(model, small_text(), 32) < 0.7 * losses[0][0]
 
 
 def test_rate_rises_and_falls():
@@ -91,23 +72,23 @@ def test_training_config_is_checked(change):
 def test_penalty_makes_weights_zero():
     shares = []
     for penalty in (0.0, 0.3):
-        model = _model(attention=AttentionKind.RELU_SUM)
-        trainer.train(model, _text(), TrainingConfig(steps=60, batch=4, context=24, rate=1e-2, penalty=penalty))
-        shares.append(np.mean(trainer.zero_shares(model, _text(), 24)))
+        model = small_model(attention=AttentionKind.RELU_SUM)
+        trainer.train(model, small_text(), TrainingConfig(steps=60, batch=4, context=24, rate=1e-2, penalty=penalty))
+        shares.append(np.mean(trainer.zero_shares(model, small_text(), 24)))
     assert shares[1] > shares[0] + 0.2
 
 
 def test_penalty_of_softmax():
     with pytest.raises(ValueError, match=r"^penalty is 0.1: softmax has no zero weights: 0 is needed$"):
-        trainer.Trainer(_model(attention="softmax"), _text(), TrainingConfig(context=8, penalty=0.1))
+        trainer.Trainer(small_model(attention="softmax"), small_text(), TrainingConfig(context=8, penalty=0.1))
 
 
 def test_divergence_is_told():
-    model = _model()
+    model = small_model()
     with torch.no_grad():
         model.embedding.weight.fill_(math.nan)
     with pytest.raises(ValueError, match=r"^loss is nan at step 1: training diverged: choose a lower rate$"):
-        trainer.train(model, _text(), TrainingConfig(steps=1, context=8))
+        trainer.train(model, small_text(), TrainingConfig(steps=1, context=8))
 
 
 def test_evaluation_sees_whole_windows():
@@ -140,7 +121,7 @@ def _preset(model=None, **training):
 
 
 def _corpus():
-    return pretrain.Corpus(_text(2000).numpy(), _text(400).numpy()[5:], byte_tokenizer())
+    return pretrain.Corpus(small_text(2000).numpy(), small_text(400).numpy()[5:], byte_tokenizer())
 
 
 def _files(folder):
@@ -215,7 +196,7 @@ def test_best_weights_are_kept(tmp_path, monkeypatch, keep_best):
     [
         ({"preset": _preset(rate=0.02)}, "is of another configuration: rate is 0.01 there, 0.02 here"),
         ({"preset": _preset({"heads": 8})}, "is of another configuration: heads is 4 there, 8 here"),
-        ({"corpus": pretrain.Corpus(_text(1999).numpy(), _text().numpy())}, "training text is "),
+        ({"corpus": pretrain.Corpus(small_text(1999).numpy(), small_text().numpy())}, "training text is "),
     ],
 )
 def test_checkpoint_of_another_run(tmp_path, change, message):

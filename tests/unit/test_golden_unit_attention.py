@@ -18,15 +18,6 @@ TOKENS = 20
 EVICTING = [policy for policy in Policy if policy is not Policy.REFUSE]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _rows(count=3, seed=0):
     """Real rows (count, heads, T, d) as layer 1 of the small models has them."""
     source = torch.Generator().manual_seed(seed)

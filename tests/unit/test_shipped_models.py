@@ -40,15 +40,6 @@ And Brutus is an honourable man.
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads only get in each other's way at these sizes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _losses(model, options=None):
     """(loss in float, loss in int8, the unit's share of zero weights)"""
     symbols = torch.from_numpy(model.tokenizer.encode(TEXT).astype("int64"))
