@@ -9,16 +9,23 @@ from amaranth.utils import bits_for, ceil_log2
 
 from reluctant.golden import formats
 
-__all__ = ["ConfigError", "UnitConfig", "UnitSizes"]
+__all__ = ["ConfigError", "UnitConfig", "UnitSizes", "hash_of", "require"]
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the field, the value and what is allowed."""
 
 
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+def require(ok: bool, field: str, value: object, allowed: str) -> None:
+    """Raise :class:`ConfigError` unless ``ok``."""
     if not ok:
         raise ConfigError(f"{field} is {value!r}: {allowed}")
+
+
+def hash_of(values: dict) -> int:
+    """32 bits of the SHA-256 of plain values; the order of keys does not matter."""
+    text = json.dumps(values, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +83,8 @@ class UnitConfig:
     def __post_init__(self):
         self._check_types()
         power = self.lanes > 0 and self.lanes & (self.lanes - 1) == 0
-        _require(power and 4 <= self.lanes <= 128, "lanes", self.lanes, "a power of two from 4 to 128 is allowed")
-        _require(
+        require(power and 4 <= self.lanes <= 128, "lanes", self.lanes, "a power of two from 4 to 128 is allowed")
+        require(
             16 <= self.head_dim <= formats.MAX_HEAD_DIM and self.head_dim % self.lanes == 0,
             "head_dim",
             self.head_dim,
@@ -94,11 +101,11 @@ class UnitConfig:
             ("counter_bits", 16, 64),
         ):
             value = getattr(self, field)
-            _require(low <= value <= high, field, value, f"{low} to {high} is allowed")
-        _require(
+            require(low <= value <= high, field, value, f"{low} to {high} is allowed")
+        require(
             self.heads % self.kv_heads == 0, "kv_heads", self.kv_heads, f"a divisor of heads ({self.heads}) is allowed"
         )
-        _require(self.store in ("block", "single"), "store", self.store, "'block' or 'single' is allowed")
+        require(self.store in ("block", "single"), "store", self.store, "'block' or 'single' is allowed")
         self._check_normaliser()
 
     def _check_types(self):
@@ -106,23 +113,23 @@ class UnitConfig:
             value = getattr(self, field.name)
             if field.name == "normalisers":
                 ok = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-                _require(ok, field.name, value, "a tuple of names is needed")
+                require(ok, field.name, value, "a tuple of names is needed")
             else:
                 kind = type(field.default)
-                _require(type(value) is kind, field.name, value, f"{kind.__name__} is needed")
+                require(type(value) is kind, field.name, value, f"{kind.__name__} is needed")
 
     def _check_normaliser(self):
         known = [item.name.lower() for item in formats.Normaliser if item is not formats.Normaliser.NONE]
         for name in self.normalisers:
-            _require(name in known, "normalisers", name, f"any of {', '.join(known)} is allowed")
-        _require(
+            require(name in known, "normalisers", name, f"any of {', '.join(known)} is allowed")
+        require(
             list(self.normalisers) == [name for name in known if name in self.normalisers],
             "normalisers",
             self.normalisers,
             f"each name once, in the order {', '.join(known)}, is allowed",
         )
         lanes = self.normaliser_lanes
-        _require(
+        require(
             lanes == 0 or (lanes & (lanes - 1) == 0 and 1 <= lanes <= self.lanes // 4),
             "normaliser_lanes",
             lanes,
@@ -149,8 +156,7 @@ class UnitConfig:
     @property
     def hash(self) -> int:
         """32 bits that tell builds apart; in a register and in every generated file."""
-        text = json.dumps(self.as_dict(), sort_keys=True)
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return hash_of(self.as_dict())
 
 
 class UnitSizes:

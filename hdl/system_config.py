@@ -1,17 +1,10 @@
 """What a user chooses about a system: a unit, and the scheduler that runs it."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from .config import ConfigError, UnitConfig
+from .config import UnitConfig, hash_of, require
 
 __all__ = ["SystemConfig"]
-
-
-def _require(ok: bool, name: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {value!r}: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +37,17 @@ class SystemConfig:
     def __post_init__(self):
         for item in fields(self):
             if item.name == "unit":
-                _require(isinstance(self.unit, UnitConfig), "unit", self.unit, "a UnitConfig is needed")
+                require(isinstance(self.unit, UnitConfig), "unit", self.unit, "a UnitConfig is needed")
             else:
                 value, kind = getattr(self, item.name), type(item.default)
-                _require(type(value) is kind, item.name, value, f"{kind.__name__} is needed")
-        _require(self.unit.statistics, "statistics", False, "a system needs a unit with slot statistics")
+                require(type(value) is kind, item.name, value, f"{kind.__name__} is needed")
+        require(self.unit.statistics, "statistics", False, "a system needs a unit with slot statistics")
         for name, low, high in (("memory", 8192, 65536), ("messages", 2, 16)):
             value = getattr(self, name)
             power = value > 0 and value & (value - 1) == 0
-            _require(power and low <= value <= high, name, value, f"a power of two from {low} to {high} is allowed")
-        _require(1 <= self.sequences <= 16, "sequences", self.sequences, "1 to 16 is allowed")
-        _require(4096 <= self.watchdog <= 1 << 31, "watchdog", self.watchdog, f"4096 to {1 << 31} is allowed")
+            require(power and low <= value <= high, name, value, f"a power of two from {low} to {high} is allowed")
+        require(1 <= self.sequences <= 16, "sequences", self.sequences, "1 to 16 is allowed")
+        require(4096 <= self.watchdog <= 1 << 31, "watchdog", self.watchdog, f"4096 to {1 << 31} is allowed")
 
     @property
     def layers(self) -> int:
@@ -75,5 +68,4 @@ class SystemConfig:
     @property
     def hash(self) -> int:
         """32 bits that tell builds apart; in a register and in every generated file."""
-        text = json.dumps(self.as_dict(), sort_keys=True)
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return hash_of(self.as_dict())

@@ -225,7 +225,9 @@ def test_wrong_use_is_one_line(trace, stand, capsys, options, message):
 
 def test_demo_writes_everything(trace, stand, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("reluctant.cli.DEMO_TRACE", trace)
-    monkeypatch.setattr("reluctant.hdl.verilog.system_to_verilog", lambda config, image, name: f"// {config.hash:08x}\n")
+    monkeypatch.setattr(
+        "reluctant.hdl.verilog.system_to_verilog", lambda config, image, name: f"// {config.hash:08x}\n"
+    )
     out = tmp_path / "demo"
     for _ in range(2):
         assert main(["demo", "--out", str(out)]) == 0
