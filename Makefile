@@ -46,7 +46,7 @@ demo: $(READY)
 	$(ACTIVE) $(RUN)/reluctant demo
 
 test: $(READY)
-	$(ACTIVE) $(RUN)/python -m pytest $(PYTEST_ARGS)
+	$(ACTIVE) $(RUN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(RUN)/ruff check .
