@@ -6,7 +6,17 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .memory_ecp5 import ram as ecp5_ram
+from .technology import vendor_module
+
 __all__ = ["Ram", "SinglePortRam"]
+
+
+RAM_BUILDERS = {"ecp5": ecp5_ram}
+"""Technologies that instantiate some of their memories: see :func:`reluctant.hdl.technology.vendor_module`."""
+
+SINGLE_PORT_BUILDERS = {}
+"""The same for memories with one port."""
 
 
 class Ram(wiring.Component):
@@ -54,6 +64,8 @@ class Ram(wiring.Component):
         )
 
     def elaborate(self, platform):
+        if vendor := vendor_module(RAM_BUILDERS, self, platform):
+            return vendor
         m = Module()
         m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=self.init)
         partial = self.granularity != self.width
@@ -118,6 +130,8 @@ class SinglePortRam(wiring.Component):
         )
 
     def elaborate(self, platform):
+        if vendor := vendor_module(SINGLE_PORT_BUILDERS, self, platform):
+            return vendor
         m = Module()
         m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=())
         write, read = memory.write_port(), memory.read_port()

@@ -4,7 +4,14 @@ from amaranth.hdl import Module, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .multiplier_ecp5 import multiplier as ecp5_multiplier
+from .technology import vendor_module
+
 __all__ = ["Multiplier"]
+
+
+BUILDERS = {"ecp5": ecp5_multiplier}
+"""Technologies that instantiate their multiplier: see :func:`reluctant.hdl.technology.vendor_module`."""
 
 
 class Multiplier(wiring.Component):
@@ -30,6 +37,8 @@ class Multiplier(wiring.Component):
         super().__init__({"a": In(signed(a_width)), "b": In(signed(b_width)), "p": Out(signed(a_width + b_width))})
 
     def elaborate(self, platform):
+        if vendor := vendor_module(BUILDERS, self, platform):
+            return vendor
         m = Module()
         a = Signal(signed(self.a_width), reset_less=True)
         b = Signal(signed(self.b_width), reset_less=True)
