@@ -36,12 +36,13 @@ SUMMED = (
     "bytes_read",
     "bytes_dense",
 )
+LATENCIES = ("mean", "max", "last")
 SUMMED_PARTS = ("rows_read", "cycle_budget", "energy_pj", "energy_dense_pj")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles of a layer, and of each of its steps from the last input beat to the first output beat."""
+    """Cycles of a layer, and of each of its steps from the last input beat to the first output beat, where known."""
 
     cycles: int
     latencies: list[int]
@@ -90,11 +91,7 @@ def layer_report(
         "cycles": timing.cycles,
         "roofline_cycles": roofline,
         "mac_utilisation": ratio(roofline, timing.cycles),
-        "latency_cycles": {
-            "mean": round(float(np.mean(timing.latencies)), 1),
-            "max": max(timing.latencies),
-            "last": timing.latencies[-1],
-        },
+        "latency_cycles": _latency(timing.latencies),
         "rows_read": {"key": keys, "value": values},
         "rows_dense": 2 * heads * dense,
         "masked_heads": int(golden["masked"].sum()),
@@ -148,15 +145,7 @@ def build_report(layers: list[dict], configuration: dict, scenario: Scenario, so
         if name in layers[0]:
             total[name] = {part: round(sum(layer[name][part] for layer in layers), 3) for part in layers[0][name]}
     total["mac_utilisation"] = ratio(total["roofline_cycles"], total["cycles"])
-    steps = total["steps"]
-    latencies = [layer["latency_cycles"] for layer in layers]
-    total["latency_cycles"] = {
-        "mean": round(
-            sum(item["mean"] * layer["steps"] for item, layer in zip(latencies, layers, strict=True)) / steps, 1
-        ),
-        "max": max(item["max"] for item in latencies),
-        "last": max(item["last"] for item in latencies),
-    }
+    total["latency_cycles"] = _total_latency(layers)
     return {
         "version": version("reluctant"),
         **source,
@@ -167,6 +156,22 @@ def build_report(layers: list[dict], configuration: dict, scenario: Scenario, so
         "energy_model": ENERGY_MODEL,
         "layers": layers,
     }
+
+
+def _latency(latencies: list[int]) -> dict:
+    """Of one layer; None where a device does not tell."""
+    if not latencies:
+        return dict.fromkeys(LATENCIES)
+    return dict(zip(LATENCIES, (round(float(np.mean(latencies)), 1), max(latencies), latencies[-1]), strict=True))
+
+
+def _total_latency(layers: list[dict]) -> dict:
+    known = [(layer["latency_cycles"], layer["steps"]) for layer in layers]
+    if any(item["mean"] is None for item, _ in known):
+        return dict.fromkeys(LATENCIES)
+    mean = sum(item["mean"] * steps for item, steps in known) / sum(steps for _, steps in known)
+    greatest = (max(item[name] for item, _ in known) for name in LATENCIES[1:])
+    return dict(zip(LATENCIES, (round(mean, 1), *greatest), strict=True))
 
 
 def write_report(report: dict, path: Path | str) -> None:

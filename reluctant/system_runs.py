@@ -26,9 +26,10 @@ from .compare import (
 )
 from .report import Timing, cycle_budget, layer_report, ratio
 from .runs import LayerRun
+from .step_times import BeatTimes, CounterTimes
 from .steps import Scenario, layer_settings
 
-__all__ = ["SystemSimulator", "run_system", "step_patience", "system_verilog"]
+__all__ = ["SystemSimulator", "run_on", "run_system", "step_patience", "system_verilog"]
 
 STALL_FACTOR = 20
 
@@ -96,7 +97,7 @@ class _Rows:
 class _Answers:
     """What the system answered: ``steps`` and ``latencies`` by layer and token, those refused left out.
 
-    ``cycles`` by layer: from the end of the answer before to the end of each of its own.
+    ``cycles`` and ``latencies`` as in :mod:`reluctant.step_times`.
     """
 
     steps: list[list[StepResult]]
@@ -121,13 +122,25 @@ def run_system(
     ``simulator`` opens a transport; ``progress`` is called for each step sent. Returns the layers, and the numbers of
     the whole run for :func:`reluctant.report.build_report`.
     """
+    with simulator.open(config) as transport, System(transport, config) as system:
+        return run_on(system, trace, scenario, progress)
+
+
+def run_on(
+    system: System,
+    trace: Trace,
+    scenario: Scenario,
+    progress: Callable[[], None] = lambda: None,
+    times: type[BeatTimes] | type[CounterTimes] = BeatTimes,
+) -> tuple[list[LayerRun], dict]:
+    """:func:`run_system` on a system that is there already: as its sequence 0, which stays open."""
+    config = system.config
     settings = [layer_settings(trace, layer, scenario) for layer in scenario.layers]
     rows = [_Rows.of(trace, layer, scenario.tokens) for layer in scenario.layers]
-    with simulator.open(config) as transport, System(transport, config) as system:
-        for number, item in enumerate(settings):
-            system.configure_layer(number, item, emit_context=True)
-        sequence = system.open_sequence(0, scenario.policy, len(settings), scenario.gating)
-        answers = _drive(system, sequence, rows, scenario.tokens, progress)
+    for number, item in enumerate(settings):
+        system.configure_layer(number, item, emit_context=True)
+    sequence = system.open_sequence(0, scenario.policy, len(settings), scenario.gating)
+    answers = _drive(system, sequence, rows, scenario.tokens, progress, times)
     runs, models, kept = [], [], Comparison()
     for number, layer in enumerate(scenario.layers):
         golden = _model(settings[number], rows[number], number, scenario, config.unit)
@@ -154,39 +167,34 @@ def run_system(
 # The system -----------------------------------------------------------------------------------------------------------
 
 
-def _drive(system: System, sequence: Sequence, rows: list[_Rows], tokens: int, progress) -> _Answers:
+def _drive(system: System, sequence: Sequence, rows: list[_Rows], tokens: int, progress, times) -> _Answers:
     """Send every step, then take the results."""
-    transport, layers = system.transport, len(rows)
+    layers = len(rows)
     before_core, before = system.counters(clear=True), system.cycles()
-    sent, answered, previous = len(transport.taken), len(transport.answered), transport.cycle
-    tickets = []
-    for token in range(tokens):
-        for number, layer in enumerate(rows):
+    clock = times(system, layers)
+    steps, refused = [[] for _ in rows], 0
+    for batch in clock.batches(tokens):
+        tickets = []
+        for number, token in batch:
+            layer = rows[number]
             parts = [array[:, token].numpy() for array in (layer.k, layer.v, layer.q)]
             tickets.append(sequence.submit_step(number, *parts, flag=bool(layer.flags[token])))
             progress()
-    steps, latencies = ([[] for _ in rows] for _ in range(2))
-    cycles, refused = [0] * layers, 0
-    for index, ticket in enumerate(tickets):
-        try:
-            result = system.wait(ticket)
-        except FullError:
-            refused += 1
-            continue
-        number = index % layers
-        first, last = transport.answered[answered]
-        answered += 1
-        steps[number].append(result)
-        cycles[number] += last - previous
-        latencies[number].append(first - transport.taken[sent + index])
-        previous = last
+        for index, ((number, _), ticket) in enumerate(zip(batch, tickets, strict=True)):
+            try:
+                steps[number].append(system.wait(ticket))
+            except FullError:
+                refused += 1
+                continue
+            clock.answered(number, index)
+        clock.end_batch(batch[-1][0])
     after, after_core = system.cycles(), system.counters()
     done = sum(map(len, steps))
     return _Answers(
         steps=steps,
         refused=refused,
-        cycles=cycles,
-        latencies=latencies,
+        cycles=clock.cycles,
+        latencies=clock.latencies,
         kept_at_end=[_positions(sequence, number, system.config.unit.kv_heads) for number in range(layers)],
         counters={name: value for name, value in after_core.items() if name not in ("mcycle", "minstret")},
         firmware=_firmware(before, after, after_core["minstret"] - before_core["minstret"], done),
