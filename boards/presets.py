@@ -1,10 +1,15 @@
-"""Named units: where to start from, and what fits the boards."""
+"""Named systems: where to start from, and what uses the boards well."""
 
 from dataclasses import dataclass
 
 from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.system_config import SystemConfig
+
+from .board import boards
 
 __all__ = ["CLOCKS", "PRESETS", "SUMMARIES", "BoardClock", "preset"]
+
+_CONSTRAINTS = {"ice40": ".pcf", "ecp5": ".lpf", "gowin": ".sdc"}
 
 
 @dataclass(frozen=True)
@@ -14,9 +19,9 @@ class BoardClock:
     Attributes
     ----------
     mhz
-        Frequency of the unit's clock.
+        Frequency of the system's clock.
     suffix
-        File type of the constraints: ``.pcf`` (nextpnr-ice40) or ``.lpf`` (nextpnr-ecp5).
+        File type of the constraints: ``.pcf`` (nextpnr-ice40), ``.lpf`` (nextpnr-ecp5) or ``.sdc`` (Gowin).
     """
 
     mhz: float
@@ -26,46 +31,33 @@ class BoardClock:
         """Text of a constraint file for the clock on ``port``."""
         if self.suffix == ".pcf":
             return f"set_frequency {port} {self.mhz:g}\n"
+        if self.suffix == ".sdc":
+            return f"create_clock -name {port} -period {1e3 / self.mhz:.4f} [get_ports {port}]\n"
         return f'FREQUENCY PORT "{port}" {self.mhz:g} MHZ;\n'
 
 
-PRESETS: dict[str, UnitConfig] = {
-    "default": UnitConfig(),
-    "tiny": UnitConfig(lanes=4, head_dim=16, slots=32, heads=2, kv_heads=1, mass_bits=16, position_bits=16),
-    # 64 KiB of keys and values, half of the UP5K's single-port RAM.
-    "icebreaker": UnitConfig(
-        lanes=8,
-        head_dim=32,
-        slots=512,
-        heads=8,
-        kv_heads=2,
-        store="single",
-        softmax=False,
-        normalisers=("rms_head",),
-        mass_bits=16,
-        position_bits=16,
-        counter_bits=32,
+PRESETS: dict[str, SystemConfig] = {
+    "default": SystemConfig(),
+    "tiny": SystemConfig(
+        unit=UnitConfig(lanes=4, head_dim=16, slots=32, heads=2, kv_heads=1, mass_bits=16, position_bits=16)
     ),
-    # 256 KiB of keys and values: 128 of the 208 block RAMs, 2 KiB each; the rest holds statistics and buffers.
-    "ulx3s-85f": UnitConfig(lanes=64, head_dim=64, slots=2048, heads=8, kv_heads=1, profiles=8),
+    **{name: board.system for name, board in boards().items()},
 }
-"""Name to configuration."""
+"""Name to configuration; the boards' presets have their names."""
 
 SUMMARIES: dict[str, str] = {
     "default": "embedded default, everything built",
     "tiny": "for quick tests",
-    "icebreaker": "small iCE40, ReLU only; too large for a UP5K yet",
-    "ulx3s-85f": "ULX3S (ECP5-85F), long contexts",
+    **{name: board.title for name, board in boards().items()},
 }
 
 CLOCKS: dict[str, BoardClock] = {
-    "icebreaker": BoardClock(24, ".pcf"),
-    "ulx3s-85f": BoardClock(100, ".lpf"),
+    name: BoardClock(board.clock_mhz, _CONSTRAINTS[board.family]) for name, board in boards().items()
 }
 """Presets that are boards, with their clocks."""
 
 
-def preset(name: str) -> UnitConfig:
+def preset(name: str) -> SystemConfig:
     """The configuration called ``name``; raises KeyError with the names that exist."""
     try:
         return PRESETS[name]

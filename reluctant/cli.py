@@ -8,9 +8,11 @@ import typer
 
 from reluctant.golden.errors import UserError
 
+from .build import build
 from .chat import chat
 from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .evaluate import evaluate
+from .flash import flash
 from .import_model import import_model
 from .options import (
     ConfigFile,
@@ -244,6 +246,8 @@ def presets() -> None:
     print_presets()
 
 
+app.command()(build)
+app.command()(flash)
 app.command()(train)
 app.command()(evaluate)
 app.command()(prune)
@@ -266,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & {"BuildError", "FirmwareError"}:
             return _fail(str(error), WRONG_USE)
-        if names & {"SimulationError", "TransportError", "HostError"}:
+        if names & {"SimulationError", "TransportError", "HostError", "PlacementError", "FlashError"}:
             return _fail(str(error), DIFFERS)
         raise
 

@@ -10,7 +10,7 @@ from reluctant.golden.errors import UserError
 from reluctant.hdl.config import ConfigError, UnitConfig
 from reluctant.hdl.system_config import SystemConfig
 
-__all__ = ["Choice", "as_system", "choose", "fit", "fit_system"]
+__all__ = ["Choice", "as_system", "choose", "choose_over", "fit", "fit_system"]
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _UNIT_FIELDS = {item.name: item for item in fields(UnitConfig)}
@@ -19,7 +19,7 @@ _SYSTEM_FIELDS = {item.name: item for item in fields(SystemConfig) if item.name 
 
 @dataclass(frozen=True)
 class Choice:
-    """A unit, where it started, which settings the user gave one by one, and those of the scheduler among them."""
+    """A unit, where it started, which settings the user gave one by one, and all of the scheduler's that are set."""
 
     config: UnitConfig
     preset: str
@@ -39,14 +39,27 @@ def choose(
     """
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: no such preset: {', '.join(PRESETS)} exist")
+    return choose_over(PRESETS[preset], preset, file, settings, system=system)
+
+
+def choose_over(
+    base: SystemConfig, name: str, file: Path | None = None, settings: Iterable[str] = (), *, system: bool = True
+) -> Choice:
+    """A TOML file and ``key=value`` settings over a system called ``name``; as :func:`choose`, which see."""
     known = _UNIT_FIELDS | (_SYSTEM_FIELDS if system else {})
-    config, explicit = PRESETS[preset], {}
+    config, explicit = base.unit, {}
     if file is not None:
         explicit |= _read(file)
         config = _apply(config, _part(explicit, system, of_unit=True), str(file))
     single = dict(_parse(text, known) for text in settings)
     config, given = _apply(config, _part(single, system, of_unit=True), "--set"), {**explicit, **single}
-    return Choice(config, preset, frozenset(given), _part(given, system, of_unit=False))
+    scheduler = {**_scheduler(base), **_part(given, system, of_unit=False)} if system else {}
+    return Choice(config, name, frozenset(given), scheduler)
+
+
+def _scheduler(base: SystemConfig) -> dict:
+    """What a preset says of the scheduler: its settings that are not the default."""
+    return {name: value for name in _SYSTEM_FIELDS if (value := getattr(base, name)) != _SYSTEM_FIELDS[name].default}
 
 
 def _part(settings: Mapping, system: bool, *, of_unit: bool) -> dict:

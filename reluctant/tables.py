@@ -95,7 +95,8 @@ def print_presets() -> None:
     names = ("preset", "lanes", "head dim", "slots", "heads", "KV heads", "store", "clock", "what for")
     for name in names:
         table.add_column(name, justify="left" if name in ("preset", "what for") else "right")
-    for name, config in PRESETS.items():
+    for name, system in PRESETS.items():
+        config = system.unit
         store = 2 * config.sizes.rows * config.head_dim
         clock = f"{CLOCKS[name].mhz:g} MHz" if name in CLOCKS else "-"
         size = f"{store / 1024:g} KiB"

@@ -177,7 +177,7 @@ def test_messages_keep_values_and_bytes():
 
 def test_unit_computes_what_the_model_says():
     """Three steps of a real unit, from raw registers."""
-    config = PRESETS["tiny"]
+    config = PRESETS["tiny"].unit
     registers, random = RegisterMap(config), np.random.default_rng(7)
     q, k, v = (random.integers(-128, 128, (heads, 3, 16), dtype=np.int8) for heads in (2, 1, 1))
     settings = LayerSettings.create(2, 16, kv_heads=1, normaliser=Normaliser.NONE)

@@ -62,7 +62,7 @@ def test_a_unit_is_complete_and_reproducible(tmp_path, capsys):
     assert {*UNIT_FILES, "tiny_unit.v"} <= first.keys()
     assert not {*SYSTEM_FILES} - UNIT_FILES & first.keys()
     assert re.search(rb"^module tiny_unit\(", first["tiny_unit.v"], re.MULTILINE)
-    config = PRESETS["tiny"]
+    config = PRESETS["tiny"].unit
     assert f"{config.hash:#010x}u".encode() in first["registers.h"]
     description = json.loads(first["config.json"])
     assert description["hash"] == f"{config.hash:08x}"
@@ -78,7 +78,7 @@ def test_a_system_is_complete_and_reproducible(tmp_path, capsys):
     first = _tree(tmp_path / "a")
     assert first == _tree(tmp_path / "b")
     assert {*SYSTEM_FILES, "sparse_attention_system.v"} <= first.keys()
-    config = SystemConfig(unit=PRESETS["tiny"].with_settings(slots=64), sequences=2)
+    config = SystemConfig(unit=PRESETS["tiny"].unit.with_settings(slots=64), sequences=2)
     assert f"RELUCTANT_SYSTEM_CONFIG_HASH {config.hash:#010x}u".encode() in first["system_registers.h"]
     assert f"RELUCTANT_CONFIG_HASH {config.unit.hash:#010x}u".encode() in first["registers.h"]
     assert first["messages.h"] == first["firmware/messages.h"] == c_header().encode()
@@ -269,8 +269,9 @@ def test_files_are_complete_or_absent(tmp_path):
 def test_presets_lists_all(capsys):
     assert main(["presets"]) == 0
     out = capsys.readouterr().out
-    for name, config in PRESETS.items():
-        line = next(line for line in out.splitlines() if line.startswith(name))
+    for name, system in PRESETS.items():
+        config = system.unit
+        line = next(line for line in out.splitlines() if line.startswith(f"{name} "))
         assert line.split()[1:6] == [
             str(value) for value in (config.lanes, config.head_dim, config.slots, config.heads, config.kv_heads)
         ]
@@ -323,9 +324,9 @@ def test_generate_needs_no_torch():
 def test_config_file_round_trip(tmp_path):
     """Every setting can be given in a file."""
     lines = []
-    for key, value in PRESETS["icebreaker"].as_dict().items():
+    for key, value in PRESETS["icebreaker"].unit.as_dict().items():
         lines.append(f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}")
     file = tmp_path / "unit.toml"
     file.write_text("\n".join(lines))
-    assert tomllib.loads(file.read_text()).keys() == PRESETS["default"].as_dict().keys()
-    assert choose("default", file).config == PRESETS["icebreaker"]
+    assert tomllib.loads(file.read_text()).keys() == PRESETS["default"].unit.as_dict().keys()
+    assert choose("default", file).config == PRESETS["icebreaker"].unit

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from reluctant import runs
+from reluctant.boards.presets import PRESETS
 from reluctant.cli import main
 from reluctant.energy import SRAM_PJ, Work, energy_pj, sram_pj_per_byte
 from tests.unit.cli_model import PIPELINE_WAIT, ModelUnit
@@ -79,7 +80,8 @@ def test_unit_is_sized_to_the_trace(trace, unit):
     assert _simulate(trace, "--preset", "icebreaker", "--layers", "0") == 0
     config = unit.configs[0]
     assert (config.heads, config.kv_heads, config.head_dim, config.slots) == (HEADS, KV_HEADS, HEAD_DIM, 16)
-    assert (config.lanes, config.store) == (8, "single")
+    icebreaker = PRESETS["icebreaker"].unit
+    assert (config.lanes, config.store) == (icebreaker.lanes, icebreaker.store)
     assert unit.verilog == f"// {config.hash:08x}\n"
     assert unit.compiled == 1
     assert _simulate(trace, "--set", "slots=100", "--set", "head_dim=64", "--layers", "0") == 0
@@ -154,7 +156,7 @@ def test_outputs_are_reproducible(trace, unit, tmp_path):
         (["--tokens", "13"], "--tokens 13: 1 to 12 are in the trace"),
         (["--mask", "0-4"], "--mask 0-4: 0-4 is no head: the trace has 0 to 3"),
         (["--min-active", "2"], "--min-active 2: only hybrid heads fall back: add --mode hybrid"),
-        (["--preset", "board"], "--preset board: no such preset: default, tiny, icebreaker, ulx3s-85f exist"),
+        (["--preset", "board"], "--preset board: no such preset: default, tiny, icebreaker, ulx3s-85f, "),
         (["--preset", "icebreaker", "--mode", "softmax"], "built without softmax: add --set softmax=true"),
         (["--preset", "icebreaker", "--normaliser", "sum"], "add --set normalisers=rms_head,sum"),
         (

@@ -1,0 +1,1 @@
+"""Boards that have a definition: one module each, with ``BOARD``."""
