@@ -7,11 +7,13 @@ from amaranth.back import rtlil, verilog
 
 from .attention_system import AttentionSystem
 from .config import UnitConfig
+from .link_config import LinkConfig
+from .linked_system import LinkedSystem
 from .sparse_attention_unit import SparseAttentionUnit
 from .system_config import SystemConfig
 from .technology import Technology
 
-__all__ = ["system_to_verilog", "to_verilog"]
+__all__ = ["linked_system_to_verilog", "system_to_verilog", "to_verilog"]
 
 LARGE_MEMORY = 4096
 """Bits: what becomes a block RAM, or part of one."""
@@ -53,3 +55,16 @@ def system_to_verilog(
     digest = sha256(firmware).hexdigest()[:8]
     title = f"Sparse attention system, configuration {config.hash:08x}, firmware {digest}"
     return _convert(title, AttentionSystem(config, firmware), name, technology)
+
+
+def linked_system_to_verilog(
+    config: SystemConfig,
+    firmware: bytes,
+    link: LinkConfig,
+    name: str = "sparse_attention_linked_system",
+    technology: str = "generic",
+) -> str:
+    """As :func:`system_to_verilog`, of the system behind a serial link."""
+    digest = sha256(firmware).hexdigest()[:8]
+    title = f"Sparse attention system on {link.name}, configuration {config.hash:08x}, firmware {digest}"
+    return _convert(title, LinkedSystem(config, firmware, link), name, technology)

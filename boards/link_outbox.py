@@ -1,0 +1,85 @@
+"""Packets on their way to a device."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reluctant.hdl.link_protocol import OPERATION_BYTES
+
+__all__ = ["Outbox", "Part"]
+
+MOST_BEATS = 255
+"""Of a SEND: the device counts those that are left in a byte."""
+PROBE_BYTES = 64
+"""Sent at a time, or one beat, while the device takes nothing."""
+
+
+class Part(NamedTuple):
+    """Beats for one SEND."""
+
+    data: bytes
+    beats: int
+    last: bool
+
+
+class Outbox:
+    """A queue of packets, of which beats leave from the front.
+
+    Parameters
+    ----------
+    beat_bytes
+        Bytes of a beat.
+
+    Attributes
+    ----------
+    begun
+        Whether the device was offered beats of the first packet.
+    blocked
+        Whether the device did not take all of what was offered last.
+    """
+
+    def __init__(self, beat_bytes: int):
+        self.beat_bytes = beat_bytes
+        self.begun = self.blocked = False
+        self._packets: deque[memoryview] = deque()
+
+    def __len__(self) -> int:
+        """Packets that were not offered whole."""
+        return len(self._packets)
+
+    def add(self, packet: bytes) -> None:
+        """Queue a packet of whole beats."""
+        self._packets.append(memoryview(bytes(packet)))
+
+    def parts(self, room: int) -> list[Part]:
+        """What comes next, as operations of ``room`` bytes at most."""
+        if self.blocked:
+            room = min(room, OPERATION_BYTES + max(PROBE_BYTES, self.beat_bytes))
+        parts = []
+        for packet in self._packets:
+            beats = min((room - OPERATION_BYTES) // self.beat_bytes, MOST_BEATS)
+            if beats < 1:
+                break
+            data = packet[: beats * self.beat_bytes]
+            beats = len(data) // self.beat_bytes
+            parts.append(Part(bytes(data), beats, len(data) == len(packet)))
+            room -= OPERATION_BYTES + len(data)
+            if not parts[-1].last:
+                break
+        return parts
+
+    def settle(self, parts: Sequence[Part], left: bytes) -> None:
+        """What the device said of each part: one less than its beats that were not offered, modulo 256."""
+        self.blocked = False
+        for part, byte in zip(parts, left, strict=True):
+            offered = part.beats - (byte + 1) % 256
+            self.blocked |= offered < part.beats
+            if not offered:
+                continue
+            self.begun = True
+            rest = self._packets[0][offered * self.beat_bytes :]
+            if rest:
+                self._packets[0] = rest
+            else:
+                self._packets.popleft()
+                self.begun = False
