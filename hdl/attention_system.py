@@ -13,6 +13,7 @@ from .register_map import system_map
 from .result_gate import ResultGate
 from .scheduler import Scheduler
 from .system_config import SystemConfig
+from .unit_domain import UnitDomain
 
 __all__ = ["AttentionSystem"]
 
@@ -20,9 +21,11 @@ __all__ = ["AttentionSystem"]
 class AttentionSystem(wiring.Component):
     """Attention with a KV policy: the host sends commands and packets, and takes replies and results.
 
-    One clock ``clk``, one synchronous active-high reset ``rst``. Port names in Verilog are those below, the same as the
-    unit's. What the host writes and reads is in the generated register page, what commands mean in ``messages.py``;
-    packets and results are the unit's.
+    One clock ``clk``, one synchronous active-high reset ``rst``. With ``unit_clock="own"`` the attention unit is in
+    clock domain ``unit``, in Verilog ports ``unit_clk`` and ``unit_rst``, and all ports below are on ``clk`` all the
+    same; of the resets see :class:`~reluctant.hdl.unit_domain.UnitDomain`. Port names in Verilog are those below, the
+    same as the unit's. What the host writes and reads is in the generated register page, what commands mean in
+    ``messages.py``; packets and results are the unit's.
 
     Parameters
     ----------
@@ -49,8 +52,11 @@ class AttentionSystem(wiring.Component):
         m.submodules.mailbox = mailbox = Mailbox(config.messages)
         m.submodules.scheduler = scheduler = Scheduler(config, self.firmware)
         m.submodules.gate = gate = PacketGate(config.unit)
-        m.submodules.unit = unit = AttentionUnit(config.unit)
-        m.submodules.results = results = ResultGate(config.unit)
+        own = config.unit_clock == "own"
+        m.submodules.unit = unit = (UnitDomain if own else AttentionUnit)(config.unit)
+        results = unit if own else ResultGate(config.unit)
+        if not own:
+            m.submodules.results = results
         connect_flat_ports(m, self, host.axi, gate.i, results.o)
         connect(m, host.commands, mailbox.command_writer)
         connect(m, host.replies, mailbox.reply_reader)
@@ -59,7 +65,8 @@ class AttentionSystem(wiring.Component):
         connect(m, host.memory, scheduler.memory)
         connect(m, scheduler.unit, unit.bus)
         connect(m, gate.o, unit.i)
-        connect(m, unit.o, results.i)
+        if not own:
+            connect(m, unit.o, results.i)
         m.d.comb += [
             scheduler.hold.eq(host.hold),
             scheduler.cold.eq(host.cold),

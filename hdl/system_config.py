@@ -25,6 +25,8 @@ class SystemConfig:
         Build the core's M extension.
     watchdog
         Cycles without a sign of life from the firmware until the core restarts: 4,096 to 2**31.
+    unit_clock
+        ``"shared"``: one clock for all. ``"own"``: the attention unit has a clock of its own, of any ratio and phase.
     """
 
     unit: UnitConfig = field(default_factory=UnitConfig)
@@ -33,6 +35,7 @@ class SystemConfig:
     messages: int = 4
     multiply: bool = False
     watchdog: int = 1 << 20
+    unit_clock: str = "shared"
 
     def __post_init__(self):
         for item in fields(self):
@@ -48,6 +51,7 @@ class SystemConfig:
             require(power and low <= value <= high, name, value, f"a power of two from {low} to {high} is allowed")
         require(1 <= self.sequences <= 16, "sequences", self.sequences, "1 to 16 is allowed")
         require(4096 <= self.watchdog <= 1 << 31, "watchdog", self.watchdog, f"4096 to {1 << 31} is allowed")
+        require(self.unit_clock in ("shared", "own"), "unit_clock", self.unit_clock, "'shared' or 'own' is allowed")
 
     @property
     def layers(self) -> int:
@@ -67,5 +71,11 @@ class SystemConfig:
 
     @property
     def hash(self) -> int:
-        """32 bits that tell builds apart; in a register and in every generated file."""
-        return hash_of(self.as_dict())
+        """32 bits that tell builds apart; in a register and in every generated file.
+
+        Of one clock it says nothing: such builds keep the hash that they had when there was no choice.
+        """
+        values = self.as_dict()
+        if self.unit_clock == "shared":
+            del values["unit_clock"]
+        return hash_of(values)

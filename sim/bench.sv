@@ -2,6 +2,7 @@
 // watch every channel.
 //
 // Plusargs: +stall_seed=N holds every channel back at random; without it the gates are open.
+// `OWN_CLOCK: `DUT has a second clock and its reset; all buses are on the first.
 
 // Holds a channel back at random while `enable`: probabilities change every 256 cycles, between almost open and
 // almost shut, so that long waits and full speed are both met. A valid that was let through stays.
@@ -66,6 +67,8 @@ module bench #(
 ) (
     input wire clk  /* verilator public_flat_rw */,
     input wire rst  /* verilator public_flat_rw */,
+    input wire unit_clk  /* verilator public_flat_rw */,
+    input wire unit_rst  /* verilator public_flat_rw */,
     input wire [ADDRESS_BITS-1:0] s_axil_awaddr  /* verilator public_flat_rw */,
     input wire [2:0] s_axil_awprot  /* verilator public_flat_rw */,
     input wire s_axil_awvalid  /* verilator public_flat_rw */,
@@ -212,6 +215,10 @@ module bench #(
   `DUT unit (
       .clk(clk),
       .rst(rst),
+`ifdef OWN_CLOCK
+      .unit_clk(unit_clk),
+      .unit_rst(unit_rst),
+`endif
       .s_axil_awaddr(s_axil_awaddr),
       .s_axil_awprot(s_axil_awprot),
       .s_axil_awvalid(unit_s_axil_awvalid),

@@ -65,6 +65,8 @@ VERILATOR_OPTIONS = (
     "10000",
     "-Wno-fatal",
 )
+_OF_THE_DESIGN = ("verilog", "bench", "parameters", "top", "own_clock")
+"""What of a plan does not shape Verilator's own library."""
 CXX_OPTIONS = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_GCH_IF_CLANG=", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2")
 ICARUS_OPTIONS = ("-g2012", "-DFOUR_STATE")
 
@@ -85,11 +87,14 @@ class Build:
         Where cocotb's runner finds it; read-only by contract.
     waves
         Whether it can record FST waveforms.
+    own_clock
+        Whether the unit has a clock of its own.
     """
 
     simulator: str
     folder: Path
     waves: bool
+    own_clock: bool = False
 
 
 def cache_folder() -> Path:
@@ -128,7 +133,7 @@ def compile_bench(verilog: str, *, top: str = TOPS[0], simulator: str = "verilat
         (work / _source(plan)).write_text(verilog)
         (_verilate_bench if simulator == "verilator" else _icarus)(work, plan)
 
-    return Build(simulator, cached_build(simulator, plan, make), waves)
+    return Build(simulator, cached_build(simulator, plan, make), waves, plan["own_clock"])
 
 
 def cached_build(kind: str, plan: dict, make: Callable[[Path], None]) -> Path:
@@ -162,6 +167,7 @@ def _plan(verilog: str, top: str, simulator: str, waves: bool) -> dict:
         "simulator": simulator,
         "waves": waves,
         "top": top,
+        "own_clock": re.search(r"\binput\s+(?:wire\s+)?unit_clk\b", _module(verilog, top)) is not None,
         "parameters": {
             "LANES": _port_width(verilog, top, "s_axis_tdata") // 8,
             "ADDRESS_BITS": _port_width(verilog, top, "s_axil_awaddr"),
@@ -180,13 +186,18 @@ def _bench_sources() -> list[Path]:
     return [folder / "protocol_checker.sv", folder / "bench.sv"]
 
 
-def _port_width(verilog: str, top: str, port: str) -> int:
-    """Width of a port of module ``top``, which a port of that name in another module does not hide."""
+def _module(verilog: str, top: str) -> str:
+    """What is in module ``top``."""
     start = re.search(rf"\bmodule\s+{top}\b", verilog)
     if not start:
         raise BuildError(f"the Verilog has no module {top}")
-    body = verilog[start.end() : verilog.find("endmodule", start.end())]
-    match = re.search(rf"(?:input|output)\s+(?:wire\s+|reg\s+)?\[(\d+):0\]\s*{port}\b", body)
+    return verilog[start.end() : verilog.find("endmodule", start.end())]
+
+
+def _port_width(verilog: str, top: str, port: str) -> int:
+    """Width of a port of module ``top``, which a port of that name in another module does not hide."""
+    pattern = rf"(?:input|output)\s+(?:wire\s+|reg\s+)?\[(\d+):0\]\s*{port}\b"
+    match = re.search(pattern, _module(verilog, top))
     if not match:
         raise BuildError(f"module {top} of the Verilog has no vector port {port}")
     return int(match[1]) + 1
@@ -240,6 +251,10 @@ def _source(plan: dict) -> str:
     return f"{plan['top']}.v"
 
 
+def _defines(plan: dict) -> list[str]:
+    return [f"-DDUT={plan['top']}", *(["-DOWN_CLOCK"] if plan["own_clock"] else [])]
+
+
 def _publish(made: Path, folder: Path) -> None:
     """Rename to ``folder`` unless another process was there first."""
     try:
@@ -270,7 +285,7 @@ def _verilate_bench(work: Path, plan: dict) -> None:
         *VERILATOR_OPTIONS,
         *(["--trace-fst"] if plan["waves"] else []),
         *(f"-G{name}={value}" for name, value in plan["parameters"].items()),
-        f"-DDUT={plan['top']}",
+        *_defines(plan),
         "--top-module",
         TOP,
         "--prefix",
@@ -286,7 +301,7 @@ def _verilate_bench(work: Path, plan: dict) -> None:
         *map(str, _bench_sources()),
         f"./{_source(plan)}",
     ]
-    runtime = {name: value for name, value in plan.items() if name not in ("verilog", "bench", "parameters", "top")}
+    runtime = {name: value for name, value in plan.items() if name not in _OF_THE_DESIGN}
     verilate(work, arguments, "Vtop", CXX_OPTIONS, runtime)
 
 
@@ -360,7 +375,7 @@ def _icarus(work: Path, plan: dict) -> None:
         sources.append("dump.v")
         tops += ["-s", "dump"]
     parameters = [f"-P{TOP}.{name}={value}" for name, value in plan["parameters"].items()]
-    parameters.append(f"-DDUT={plan['top']}")
+    parameters += _defines(plan)
     (work / "cmds.f").write_text("+timescale+1ns/1ns\n")
     _run(["iverilog", *ICARUS_OPTIONS, *tops, *parameters, "-f", "cmds.f", "-o", "sim.vvp", *sources], work, os.environ)
 

@@ -1,17 +1,21 @@
 """The buses of a simulated device, driven from the simulator's process."""
 
+import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import Event, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus
 
+from reluctant.sim.clocks import Clocks
 from reluctant.sim.drivers import PacketSink, PacketSource
 
 __all__ = ["PERIOD", "BenchFailureError", "Buses", "now"]
 
-PERIOD = 2
+CLOCKS = Clocks.from_environment()
+PERIOD = 2 * CLOCKS.half
 """Simulation steps per cycle."""
-RESET_CYCLES = 4
+RESET_CYCLES = 4 * -(-CLOCKS.unit_half // CLOCKS.half)
+"""At least 4 of either clock."""
 
 INPUTS = (
     *("s_axil_awaddr", "s_axil_awprot", "s_axil_awvalid", "s_axil_wdata", "s_axil_wstrb", "s_axil_wvalid"),
@@ -31,7 +35,7 @@ def now() -> int:
 
 
 class Buses:
-    """Clock, reset and drivers of one simulation.
+    """Clocks, reset and drivers of one simulation.
 
     Attributes
     ----------
@@ -53,28 +57,41 @@ class Buses:
         self.host = self.source = self.sink = None
 
     async def reset(self) -> None:
-        """Start the clock, reset the device with quiet buses, then attach the drivers."""
+        """Start the clocks, reset the device with quiet buses, then attach the drivers."""
         dut = self.dut
         for name in INPUTS:
             getattr(dut, name).value = 0
-        dut.rst.value = 1
+        self._reset(1)
         Clock(dut.clk, PERIOD, unit="step").start()
+        cocotb.start_soon(self._start_unit_clock())
         await Timer(RESET_CYCLES * PERIOD + 1, unit="step")
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk)
         self.source = PacketSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.clk)
         self.sink = PacketSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk)
-        dut.rst.value = 0
+        self._reset(0)
         await RisingEdge(dut.clk)
+
+    def _reset(self, level: int) -> None:
+        self.dut.rst.value = level
+        self.dut.unit_rst.value = level
+
+    async def _start_unit_clock(self) -> None:
+        """If the unit has one of its own."""
+        if Clocks.given():
+            self.dut.unit_clk.value = 0
+            if CLOCKS.shift:
+                await Timer(CLOCKS.shift, unit="step")
+            Clock(self.dut.unit_clk, 2 * CLOCKS.unit_half, unit="step").start()
 
     async def reset_again(self) -> None:
         """Reset the device in whatever its streams do, and forget what was queued; no access may be under way."""
         drivers = (self.source, self.sink)
-        self.dut.rst.value = 1
+        self._reset(1)
         for driver in drivers:
             driver.assert_reset(True)
         self.source.clear()
         await Timer(RESET_CYCLES * PERIOD, unit="step")
-        self.dut.rst.value = 0
+        self._reset(0)
         for driver in drivers:
             driver.assert_reset(False)
         await RisingEdge(self.dut.clk)

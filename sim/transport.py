@@ -11,6 +11,7 @@ from typing import Self
 from reluctant.boards.transport import Access, BusError, NoPacketError, TransportError
 
 from .build import Build
+from .clocks import Clocks
 from .launch import FAILURE_FILE, SimulationError, failure, launch
 from .link import Link
 
@@ -38,6 +39,8 @@ class SimulatedTransport:
         Holds every bus channel back at random, the same way for the same seed.
     waves
         FST file, written on closing; the build must be one with waves.
+    clocks
+        Of a device whose unit has a clock of its own, what both are; else the two have the same period.
     patience
         Cycles that a call without a limit waits. A register access that takes longer ends the simulation.
 
@@ -63,6 +66,7 @@ class SimulatedTransport:
         *,
         stall_seed: int | None = None,
         waves: Path | str | None = None,
+        clocks: Clocks | None = None,
         patience: int = PATIENCE,
     ):
         self.beat_bytes, self.patience = beat_bytes, patience
@@ -76,15 +80,18 @@ class SimulatedTransport:
         self._complaint: BaseException | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="reluctant-")
         self._link: Link | None = None
-        self._process = threading.Thread(target=self._run, args=(build, stall_seed, waves), daemon=True)
+        self._process = threading.Thread(
+            target=self._run, args=(build, stall_seed, waves, clocks or Clocks()), daemon=True
+        )
         self._connect()
 
-    def _run(self, build: Build, stall_seed: int | None, waves: Path | str | None) -> None:
+    def _run(self, build: Build, stall_seed: int | None, waves: Path | str | None, clocks: Clocks) -> None:
         folder = Path(self._folder.name)
         environment = {
             "RELUCTANT_LINK": str(folder / "link"),
             "RELUCTANT_FAILURE": str(folder / FAILURE_FILE),
             "RELUCTANT_PATIENCE": str(self.patience),
+            **(clocks.check().environment() if build.own_clock else {}),
         }
         self._complaint = launch(build, "reluctant.sim.remote", folder, environment, stall_seed=stall_seed, waves=waves)
 

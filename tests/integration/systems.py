@@ -1,5 +1,6 @@
 """A small system for tests: its simulation, random rows, and what the integer model says of them."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.system_config import SystemConfig
 from reluctant.hdl.verilog import system_to_verilog
 from reluctant.sim.build import compile_bench
+from reluctant.sim.clocks import Clocks
 from reluctant.sim.transport import SimulatedTransport
 
 __all__ = ["CONFIG", "SETTINGS", "check_answer", "check_run", "firmware", "open_system", "rows", "twin"]
@@ -31,6 +33,8 @@ SETTINGS = LayerSettings.create(
     HEADS, HEAD_DIM, kv_heads=KV_HEADS, normaliser=Normaliser.RMS_HEAD, theta=[0, 2000, -300, 0]
 )
 """Of every layer."""
+usual_clocks: Clocks | None = None
+"""Of systems that are opened without any (``--clocks``); None: one clock for all."""
 
 
 @lru_cache(maxsize=1)
@@ -39,15 +43,20 @@ def firmware() -> bytes:
     return build(CONFIG).image
 
 
-@lru_cache(maxsize=2)
-def _build(simulator: str):
-    return compile_bench(system_to_verilog(CONFIG, firmware()), top="sparse_attention_system", simulator=simulator)
+@lru_cache(maxsize=3)
+def _build(simulator: str, config: SystemConfig):
+    return compile_bench(system_to_verilog(config, firmware()), top="sparse_attention_system", simulator=simulator)
 
 
-def open_system(*, layers: int = 2, simulator: str = "verilator", **options) -> System:
-    """A fresh simulation of :data:`CONFIG` with so many layers set up; options of :class:`SimulatedTransport`."""
-    options = {"patience": 100_000, **options}
-    system = System(SimulatedTransport(_build(simulator), CONFIG.unit.lanes, **options), CONFIG)
+def open_system(*, layers: int = 2, simulator: str = "verilator", clocks: Clocks | None = None, **options) -> System:
+    """A fresh simulation of :data:`CONFIG` with so many layers set up; options of :class:`SimulatedTransport`.
+
+    With ``clocks`` the unit has a clock of its own.
+    """
+    clocks = clocks or usual_clocks
+    config = CONFIG if clocks is None else replace(CONFIG, unit_clock="own")
+    options = {"patience": 100_000, **({} if clocks is None else {"clocks": clocks}), **options}
+    system = System(SimulatedTransport(_build(simulator, config), config.unit.lanes, **options), config)
     for layer in range(layers):
         system.configure_layer(layer, SETTINGS, emit_context=True)
     return system

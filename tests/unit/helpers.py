@@ -54,13 +54,13 @@ def refuses(make, message: str, error: type[Exception] = ValueError):
         gc.collect()
 
 
-async def wait(ctx, cycles: int):
+async def wait(ctx, cycles: int, domain: str = "sync"):
     """Let ``cycles`` clock edges pass (``ctx.tick().repeat`` warns when a failing test abandons it)."""
     for _ in range(cycles):
-        await ctx.tick()
+        await ctx.tick(domain)
 
 
-async def send(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
+async def send(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0, domain: str = "sync"):
     """Send ``payloads`` in order, with random gaps between them; valid and payload hold until the transfer.
 
     Back to back (one payload a cycle) with ``stall`` 0. The payload is zero between transfers, so that a consumer that
@@ -68,17 +68,26 @@ async def send(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
     """
     stalls = Stalls(stall, seed)
     for payload in payloads:
-        await wait(ctx, stalls.length())
+        await wait(ctx, stalls.length(), domain)
         ctx.set(stream.payload, payload)
         ctx.set(stream.valid, 1)
         ready = False
         while not ready:
-            _, _, ready = await ctx.tick().sample(stream.ready)
+            _, _, ready = await ctx.tick(domain).sample(stream.ready)
         ctx.set(stream.valid, 0)
         ctx.set(stream.payload, {} if isinstance(stream.payload, data.View) else 0)
 
 
-async def receive(ctx, stream, count: int, *, stall: float = 0.0, seed: int = 1, cycles: list | None = None) -> list:
+async def receive(
+    ctx,
+    stream,
+    count: int,
+    *,
+    stall: float = 0.0,
+    seed: int = 1,
+    cycles: list | None = None,
+    domain: str = "sync",
+) -> list:
     """Take ``count`` payloads, with random spells of ``ready`` low; returns them as :func:`plain` values.
 
     Asserts that a payload once offered stays the same, and valid high, until it is taken. ``cycles``, if given, gets
@@ -88,7 +97,7 @@ async def receive(ctx, stream, count: int, *, stall: float = 0.0, seed: int = 1,
     received, waiting, offered, edge = [], stalls.length(), None, 0
     while len(received) < count:
         ctx.set(stream.ready, waiting == 0)
-        _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+        _, _, valid, payload = await ctx.tick(domain).sample(stream.valid, stream.payload)
         edge += 1
         payload = plain(payload)
         if offered is not None:
