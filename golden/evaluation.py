@@ -1,7 +1,8 @@
 """How well a model predicts held-out text, with whatever computes its attention."""
 
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -13,7 +14,17 @@ from .decoder import Attend, Decoder
 from .tokenizer import Tokenizer
 from .trainer import windows
 
-__all__ = ["Ablation", "Evaluation", "Group", "ablated", "evaluate", "frequency_groups", "masked"]
+__all__ = [
+    "Ablation",
+    "Evaluation",
+    "Group",
+    "ablated",
+    "evaluate",
+    "evaluate_windows",
+    "frequency_groups",
+    "masked",
+    "standard_error",
+]
 
 GROUPS = 5
 LOGITS_AT_ONCE = 1 << 25
@@ -63,6 +74,8 @@ class Evaluation:
         The same in bits for each character that starts in the tokens predicted.
     groups
         The most frequent symbols first; empty where their counts are not known.
+    window_losses
+        Mean of each window, in the order of the text.
     """
 
     windows: int
@@ -71,10 +84,22 @@ class Evaluation:
     loss: float
     bits_per_character: float
     groups: tuple[Group, ...]
+    window_losses: tuple[float, ...]
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the loss, were the windows drawn at random; None of a single window."""
+        return standard_error(self.window_losses)
 
     def as_dict(self) -> dict:
         """Plain values, for JSON."""
-        return asdict(self) | {"groups": [asdict(group) for group in self.groups]}
+        values = asdict(self) | {"groups": [asdict(group) for group in self.groups]}
+        return values | {"standard_error": self.standard_error, "window_losses": list(self.window_losses)}
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of independent values; None of fewer than two."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def masked(attend: Attend, masks: Tensor) -> Attend:
@@ -99,29 +124,54 @@ def ablated(attend: Attend, ablations: Mapping[int, Ablation]) -> Attend:
     return damaged
 
 
-@torch.no_grad()
 def evaluate(
     decoder: Decoder,
     tokenizer: Tokenizer,
     symbols: Tensor,
     *,
-    attend: Attend | None = None,
     context: int | None = None,
     count: int | None = None,
-    counts: Tensor | None = None,
-    batch: int = 8,
-    progress: Callable[[int], None] = lambda windows: None,
+    **rest,
 ) -> Evaluation:
     """The loss on windows of held-out symbols (n,), evenly spread, each from an empty context.
 
     Parameters
     ----------
-    attend
-        Computes the attention; the model's own in float without it.
     context
         Tokens predicted in a window; those of the model's training without it.
     count
         Windows at most; as many as the text has without it.
+    rest
+        As in :func:`evaluate_windows`.
+
+    Raises
+    ------
+    ValueError
+        If the text is not longer than a window, or the attention refuses.
+    """
+    context = decoder.config.context if context is None else context
+    whole = max(1, len(symbols) // (context + 1))
+    chosen = windows(symbols, context, whole if count is None else min(count, whole))
+    return evaluate_windows(decoder, tokenizer, chosen, **rest)
+
+
+@torch.no_grad()
+def evaluate_windows(
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    chosen: Tensor,
+    *,
+    attend: Attend | None = None,
+    counts: Tensor | None = None,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda windows: None,
+) -> Evaluation:
+    """The loss on windows (n, context + 1) of symbols, each from an empty context.
+
+    Parameters
+    ----------
+    attend
+        Computes the attention; the model's own in float without it.
     counts
         (vocabulary,): how often each symbol is in the training text.
     batch
@@ -132,11 +182,9 @@ def evaluate(
     Raises
     ------
     ValueError
-        If the text is not longer than a window, or the attention refuses.
+        If the attention refuses.
     """
-    context = decoder.config.context if context is None else context
-    whole = max(1, len(symbols) // (context + 1))
-    chosen = windows(symbols, context, whole if count is None else min(count, whole))
+    context = chosen.shape[1] - 1
     size = max(LEAST_BATCH, min(batch, LOGITS_AT_ONCE // (context * decoder.config.vocabulary)))
     losses = []
     for chunk in chosen.tensor_split(-(-len(chosen) // size)):
@@ -152,6 +200,7 @@ def evaluate(
         loss=loss.mean().item(),
         bits_per_character=loss.sum().item() / math.log(2) / characters,
         groups=() if counts is None else frequency_groups(counts, targets, loss),
+        window_losses=tuple(loss.view(len(chosen), context).mean(1).tolist()),
     )
 
 

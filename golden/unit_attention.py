@@ -35,7 +35,7 @@ class UnitOptions:
     mask
         Heads that do not run.
     policy
-        Which rows are kept; all without it.
+        Which rows are kept, in all layers or in each; all without it.
     gating
         When heads are turned off.
     """
@@ -44,8 +44,12 @@ class UnitOptions:
     min_active: int = 0
     min_mass: int = 0
     mask: HeadMask | None = None
-    policy: PolicySettings | None = None
+    policy: PolicySettings | tuple[PolicySettings, ...] | None = None
     gating: GatingSettings | None = None
+
+    def policy_of(self, layer: int) -> PolicySettings | None:
+        """Of one layer."""
+        return self.policy[layer] if isinstance(self.policy, tuple) else self.policy
 
     def settings(self, model: DeployedModel, layer: int) -> LayerSettings:
         """Of one layer; ValueError if the mask is of another model."""
@@ -63,19 +67,23 @@ class UnitOptions:
 @dataclass
 class Activity:
     """Sums over the steps of a layer: rows kept and value rows read, for each head; heads; those that ran, that were
-    null, and that fell back."""
+    null, and that fell back. Value rows also head by head."""
 
     rows: int = 0
     value_rows: int = 0
+    head_value_rows: tuple[int, ...] = ()
     heads: int = 0
     ran: int = 0
     null: int = 0
     fallback: int = 0
 
-    def add(self, result: AttentionResult, heads: int) -> None:
-        """``heads`` share each entry of ``result.rows``."""
-        self.rows += int(result.rows.long().sum()) * heads
-        self.value_rows += int(result.value_rows.long().sum())
+    def add(self, result: AttentionResult, windows: int) -> None:
+        """A result of windows that ran together, as further heads."""
+        by_head = result.value_rows.long().unflatten(0, (windows, -1)).sum((0, 2)).tolist()
+        before = self.head_value_rows or (0,) * len(by_head)
+        self.head_value_rows = tuple(one + more for one, more in zip(before, by_head, strict=True))
+        self.rows += int(result.rows.long().sum()) * len(result.value_rows)
+        self.value_rows += sum(by_head)
         self.heads += result.masked.numel()
         self.ran += int((~result.masked).sum())
         self.null += int(result.null.sum())
@@ -86,9 +94,18 @@ class Activity:
         """Share of the weights on kept rows that are zero; those of heads that did not run are."""
         return 1 - self.value_rows / max(1, self.rows)
 
+    @property
+    def head_zero_shares(self) -> list[float]:
+        """As ``zero_share``, head by head."""
+        return [1 - value_rows * len(self.head_value_rows) / self.rows for value_rows in self.head_value_rows]
+
     def as_dict(self) -> dict:
         """Plain values, for JSON; ``null_share`` and ``fallback_share`` are of the heads that ran."""
-        shares = {"zero_share": self.zero_share, "run_share": self.ran / max(1, self.heads)}
+        shares = {
+            "head_zero_shares": self.head_zero_shares,
+            "zero_share": self.zero_share,
+            "run_share": self.ran / max(1, self.heads),
+        }
         shares |= {f"{name}_share": getattr(self, name) / max(1, self.ran) for name in ("null", "fallback")}
         return asdict(self) | shares
 
@@ -116,12 +133,12 @@ class UnitAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         rows = self._model.quantise(layer, q, k, v)
-        size = self._windows_at_once(*q.shape[1:3])
+        size = self._windows_at_once(layer, *q.shape[1:3])
         outputs = [self._run(layer, *part) for part in zip(*(values.split(size) for values in rows), strict=True)]
         return self._model.real_outputs(layer, torch.cat(outputs))
 
-    def _windows_at_once(self, heads: int, tokens: int) -> int:
-        policy, normaliser = self._options.policy, self._settings[0].normaliser
+    def _windows_at_once(self, layer: int, heads: int, tokens: int) -> int:
+        policy, normaliser = self._options.policy_of(layer), self._settings[0].normaliser
         # A layer's root mean square is over its heads, and DMS evicts by the flags of the sequence's own tokens.
         if normaliser is Normaliser.RMS_LAYER or (policy is not None and policy.policy is Policy.DMS):
             return 1
@@ -134,18 +151,18 @@ class UnitAttention:
 
     def _run(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """int8 outputs (windows, heads, T, d) of int8 rows."""
-        windows, heads, tokens, _ = q.shape
+        windows, _, tokens, _ = q.shape
         settings = _repeated(self._settings[layer], windows)
         rows = [values.flatten(0, 1) for values in (q, k, v)]
         if self._by_token:
-            policy = self._options.policy or PolicySettings.create(Policy.REFUSE, tokens)
+            policy = self._options.policy_of(layer) or PolicySettings.create(Policy.REFUSE, tokens)
             run = run_policy(settings, policy, *rows, layer=layer, gating=self._options.gating)
             if run.refused is not None:
                 raise ValueError(f"policy refuse has no room for token {run.refused} of {tokens}: choose another")
             result = run.attention
         else:
             result = run_layer(settings, *rows)
-        self.activity[layer].add(result, windows * heads)
+        self.activity[layer].add(result, windows)
         return result.output.reshape(q.shape)
 
 
