@@ -1,9 +1,10 @@
 """``reluctant chat``: a model writes a text, and the system's Verilog computes its attention."""
 
 import codecs
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .policy_options import PolicyOptions
 
 __all__ = ["chat"]
+
+INTERRUPTED = 130
 
 
 def chat(
@@ -46,13 +49,13 @@ def chat(
     settings: Settings = None,
     lanes: Annotated[int | None, typer.Option(help="Short for --set lanes=N. [default: the preset's]")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write text and numbers.")] = None,
-) -> None:
+) -> int:
     """Let a model go on with a text, its attention computed by the system's Verilog, firmware included.
 
     The host computes the rest of the model. Each token is a step of each layer, those of the prompt too; a layer keeps
     as many rows as the model's context has tokens, then the oldest but for the first leave (policy streaming). The
     system is sized to the model unless a setting says otherwise. With --fast the integer model computes the
-    attention: the same text, but no cycles.
+    attention: the same text, but no cycles. Ctrl-C ends the text early, with the numbers so far and exit code 130.
 
     \b
     Examples:
@@ -82,6 +85,7 @@ def chat(
         from reluctant.golden.checkpoint import write_json
 
         write_json(report, values)
+    return INTERRUPTED if values["interrupted"] else 0
 
 
 def _converse(
@@ -133,13 +137,14 @@ def _converse(
         "prompt": prompt,
     }
     with _attention(fast, config, "memory" in choice.system, model, policy, options) as (attend, built):
-        text, seconds = _write(model, symbols, tokens, attend, sampler)
-        numbers = _numbers(attend.totals(), steps, sum(seconds), fast)
+        written, seconds = _write(model, symbols, tokens, attend, sampler)
+        numbers = _numbers(attend.totals(), len(symbols) + len(written) - 1, sum(seconds), fast)
     return {
         **about,
-        "text": text,
+        "text": model.tokenizer.decode(written),
+        "interrupted": len(written) < tokens,
         "prompt_tokens": len(symbols),
-        "new_tokens": tokens,
+        "new_tokens": len(written),
         "seconds": {"prompt": seconds[0], "text": seconds[1]},
         **numbers,
         "configuration": {**built.as_dict(), "hash": f"{built.hash:08x}"},
@@ -198,12 +203,42 @@ def _attention(fast: bool, config, memory_given: bool, model, policy, options) -
         config, firmware = build_firmware(config, memory_given=memory_given)
         simulator = system_runs.SystemSimulator(system_runs.system_verilog(config, firmware.image))
         simulator.compile()
-    with simulator.open(config) as transport, System(transport, config) as system:
+    with _deaf():  # The simulator's process inherits it: a Ctrl-C at the terminal would reach that too.
+        opened = simulator.open(config)
+    with opened as transport, System(transport, config) as system:
         yield SystemSteps(system, model, policy, options), config
 
 
-def _write(model, symbols: list[int], tokens: int, attend, sampler) -> tuple[str, tuple[float, float]]:
-    """Read the prompt, then write symbol by symbol; gives the new text, and seconds for the two parts."""
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """SIGINT is ignored, also by processes that are started meanwhile."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _early_end() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether SIGINT came, so that no step is cut in two; a second SIGINT interrupts."""
+    came = False
+
+    def note(*_) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _write(model, symbols: list[int], tokens: int, attend, sampler) -> tuple[list[int], tuple[float, float]]:
+    """Read the prompt, then write symbol by symbol; gives the new symbols, and seconds for the two parts."""
     from .evaluate import bar
 
     session, tokenizer = model.start(), model.tokenizer
@@ -216,15 +251,16 @@ def _write(model, symbols: list[int], tokens: int, attend, sampler) -> tuple[str
     screen = _Screen(tokenizer)
     for symbol in symbols:
         screen.show(symbol)
-    written = []
-    for number in range(tokens):
-        if number:
-            logits = session.token(written[-1], attend)
-        # A model may have more symbols than its tokenizer.
-        written.append(sampler.choose(logits[: tokenizer.vocabulary]))
-        screen.show(written[-1])
+    written: list[int] = []
+    with _early_end() as ended:
+        while len(written) < tokens and not (written and ended()):
+            if written:
+                logits = session.token(written[-1], attend)
+            # A model may have more symbols than its tokenizer.
+            written.append(sampler.choose(logits[: tokenizer.vocabulary]))
+            screen.show(written[-1])
     screen.end()
-    return tokenizer.decode(written), (middle - start, time.perf_counter() - middle)
+    return written, (middle - start, time.perf_counter() - middle)
 
 
 class _Screen:

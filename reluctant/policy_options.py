@@ -43,7 +43,8 @@ class PolicyOptions:
             budget = tokens if self.budget is None else self.budget
             return PolicySettings.create(Policy[self.policy.upper()], budget, **numbers)
         except ValueError as error:
-            raise UserError(f"--policy {self.policy}: {error}") from None
+            given = f"--policy {self.policy}" + ("" if self.budget is None else f" --budget {self.budget}")
+            raise UserError(f"{given}: {error}") from None
 
     def gating_settings(self) -> GatingSettings:
         """When heads are turned off; never unless asked for.

@@ -1,6 +1,8 @@
 """``reluctant chat``, with a stand-in for the system behind its transport, and with the integer model."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -79,6 +81,34 @@ def _chat(*extra, model="m", tokens=20):
 def _report():
     with open("r.json", encoding="utf-8") as file:
         return json.load(file)
+
+
+class _Impatient(Sampler):
+    """A user who presses Ctrl-C when the fifth symbol is there."""
+
+    def choose(self, logits):
+        self.count = getattr(self, "count", 0) + 1
+        if self.count == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().choose(logits)
+
+
+@pytest.mark.parametrize("extra", [(), ("--fast",)])
+def test_ctrl_c_ends_the_text_and_tells_what_it_cost(files, systems, capsys, monkeypatch, extra):
+    assert _chat(*extra) == 0
+    whole, out = _report(), capsys.readouterr().out
+    monkeypatch.setattr("reluctant.sampling.Sampler", _Impatient)
+    before = signal.getsignal(signal.SIGINT)
+    assert _chat(*extra) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    early, shown = _report(), capsys.readouterr()
+    assert (early["interrupted"], early["new_tokens"], whole["interrupted"]) == (True, 5, False)
+    assert early["text"] == whole["text"][:5]
+    assert early["steps"] == 2 * (len(PROMPT) + 5 - 1)
+    assert "11 of the prompt, 5 new" in shown.out
+    assert "rows read" in shown.out
+    assert shown.out.startswith(out[: len(PROMPT) + 5] + "\n")
+    assert shown.err == ""
 
 
 @pytest.mark.parametrize(
@@ -202,8 +232,8 @@ def test_counts_of_the_integer_model():
         (["--seed", "-1"], "--seed -1: 0 or more is needed"),
         (["--tokens", "0"], "Invalid value for '--tokens': Input should be greater than or equal to 1"),
         (["--prompt", ""], "--prompt is empty: a letter at least is needed"),
-        (["--budget", "4"], "--policy streaming: sinks is 4: 0 to 3 is allowed"),
-        (["--budget", "0"], "--policy streaming: budget is 0: 1 to 65536 is allowed"),
+        (["--budget", "4"], "--policy streaming --budget 4: sinks is 4: 0 to 3 is allowed"),
+        (["--budget", "0"], "--policy streaming --budget 0: budget is 0: 1 to 65536 is allowed"),
         (
             ["--policy", "refuse"],
             "--budget 24: refuse keeps every row, prompt and text have 30: add --policy streaming, or fewer --tokens",

@@ -199,10 +199,10 @@ def test_firmware_that_fails_is_told(trace, stand, capsys):
     [
         (
             ["--policy", "streaming", "--budget", "4"],
-            "--policy streaming: sinks is 4: 0 to 3 is allowed",
+            "--policy streaming --budget 4: sinks is 4: 0 to 3 is allowed",
         ),
         (["--policy", "streaming", "--recent", "3"], "--policy streaming: recent is 3: streaming has none"),
-        (["--policy", "h2o", "--budget", "0"], "--policy h2o: budget is 0: 1 to 65536 is allowed"),
+        (["--policy", "h2o", "--budget", "0"], "--policy h2o --budget 0: budget is 0: 1 to 65536 is allowed"),
         (["--policy", "nacl", "--stride", "3"], "--policy nacl: stride is 3: a power of two from 1 to 128"),
         (["--policy", "lru"], "'lru' is not one of"),
         (["--gating", "x"], "--gating x: ACTIVE[:MASS[:PROBE]] is needed, such as 4 or 4:1000:16"),
