@@ -1,10 +1,12 @@
 """From a trace and the user's choices to what the unit and the integer model run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from reluctant.golden.errors import UserError
 from reluctant.golden.formats import Mode, Normaliser
 from reluctant.golden.gating import GatingSettings
+from reluctant.golden.head_mask import HeadMask, load_mask
 from reluctant.golden.policies import PolicySettings
 from reluctant.golden.settings import LayerSettings
 from reluctant.golden.trace import Trace
@@ -15,6 +17,10 @@ from .choices import ModeName, NormaliserName
 from .policy_options import PolicyOptions, policy_as_dict
 
 __all__ = ["Scenario", "layer_program", "layer_settings", "parse_numbers", "select"]
+
+
+NUMBER_LIST = "0123456789,- "
+"""What a list of numbers is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,9 @@ class Scenario:
     theta
         Threshold for all heads in units of score; None takes the trace's.
     mask
-        Heads that do not run.
+        Heads that do not run in any layer.
+    masks
+        Heads of each layer of the trace that do not run either.
     min_active, min_mass
         A hybrid head falls back to softmax below either; 0 disables.
     policy, gating
@@ -45,6 +53,7 @@ class Scenario:
     normaliser: NormaliserName = NormaliserName.RMS
     theta: int | None = None
     mask: tuple[int, ...] = ()
+    masks: HeadMask | None = None
     min_active: int = 0
     min_mass: int = 0
     policy: PolicySettings | None = None
@@ -53,6 +62,7 @@ class Scenario:
     def as_dict(self) -> dict:
         """Plain values, for JSON."""
         values = {**vars(self), "layers": list(self.layers), "mask": list(self.mask)}
+        values["masks"] = None if self.masks is None else list(self.masks.masks)
         values |= {"mode": self.mode.value, "normaliser": self.normaliser.value}
         values["policy"] = None if self.policy is None else policy_as_dict(self.policy)
         values["gating"] = None if self.gating is None else vars(self.gating)
@@ -104,13 +114,34 @@ def select(
     scenario = Scenario(
         layers=parse_numbers("--layers", layers, trace.layers, "layer"),
         tokens=tokens,
-        mask=() if mask is None else parse_numbers("--mask", mask, trace.heads, "head"),
+        **_masked(mask, trace),
         **choices,
     )
     for option, value in (("--min-active", scenario.min_active), ("--min-mass", scenario.min_mass)):
         if value and scenario.mode is not ModeName.HYBRID:
             raise UserError(f"{option} {value}: only hybrid heads fall back: add --mode hybrid")
     return scenario
+
+
+def _masked(word: str | None, trace: Trace) -> dict:
+    """The scenario's mask or masks: numbers of heads, or the name of a file."""
+    if word is None:
+        return {}
+    if not word.strip(NUMBER_LIST):
+        return {"mask": parse_numbers("--mask", word, trace.heads, "head")}
+    try:
+        masks = load_mask(word)
+    except ValueError as error:
+        hint = "heads such as 1,5 or the file of a mask are needed"
+        raise UserError(f"--mask {error}" if Path(word).exists() else f"--mask {word}: no such file: {hint}") from None
+    if (len(masks.masks), masks.heads) != (trace.layers, trace.heads):
+        sizes = f"{len(masks.masks)} layers of {masks.heads} heads"
+        raise UserError(f"--mask {word}: is of {sizes}: the trace has {trace.layers} layers of {trace.heads} heads")
+    return {"masks": masks}
+
+
+def _off(scenario: Scenario, layer: int, head: int) -> bool:
+    return head in scenario.mask or (scenario.masks is not None and scenario.masks.of_layer(layer)[head])
 
 
 def check_build(config: UnitConfig, scenario: Scenario) -> None:
@@ -145,7 +176,7 @@ def layer_settings(trace: Trace, layer: int, scenario: Scenario) -> LayerSetting
             mode=Mode[scenario.mode.name],
             min_active=scenario.min_active,
             min_mass=scenario.min_mass,
-            mask=[head in scenario.mask for head in range(trace.heads)],
+            mask=[_off(scenario, layer, head) for head in range(trace.heads)],
             **choices,
         )
     except ValueError as error:

@@ -9,6 +9,7 @@ from reluctant import runs
 from reluctant.boards.presets import PRESETS
 from reluctant.cli import main
 from reluctant.energy import SRAM_PJ, Work, energy_pj, sram_pj_per_byte
+from reluctant.golden.head_mask import HeadMask, save_mask
 from tests.unit.cli_model import PIPELINE_WAIT, ModelUnit
 
 LAYERS, HEADS, KV_HEADS, TOKENS, HEAD_DIM = 3, 4, 2, 12, 32
@@ -148,6 +149,33 @@ def test_outputs_are_reproducible(trace, unit, tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(files.values())
 
 
+def test_a_mask_from_a_file_has_heads_of_each_layer(trace, unit, tmp_path):
+    path, mask = tmp_path / "report.json", tmp_path / "mask.json"
+    save_mask(mask, HeadMask(HEADS, (0b0001, 0b1111, 0b1010)))
+    assert _simulate(trace, "--layers", "0,2", "--tokens", 5, "--mask", mask, "--report", path) == 0
+    report = json.loads(path.read_text())
+    read = [[head["rows_read"]["key"] > 0 for head in layer["heads"]] for layer in report["layers"]]
+    assert read == [[False, True, True, True], [True, False, True, False]]
+    assert (report["masked_heads"], report["mismatches"]) == (3 * 5, 0)
+    assert report["scenario"]["masks"] == [1, 15, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"heads": 4, "masks": [1, 2]}', "is of 2 layers of 4 heads: the trace has 3 layers of 4 heads"),
+        ('{"heads": 8, "masks": [1, 2, 3]}', "is of 3 layers of 8 heads: the trace has 3 layers of 4 heads"),
+        ('{"heads": 4, "masks": [1, 2, 16]}', "mask of layer 2 is 16: 0 to 15 is allowed"),
+        ("{", "is no mask of heads: JSON with heads and masks is needed"),
+    ],
+)
+def test_wrong_masks(trace, tmp_path, capsys, text, message):
+    mask = tmp_path / "mask.json"
+    mask.write_text(text)
+    assert _simulate(trace, "--mask", mask) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -155,6 +183,8 @@ def test_outputs_are_reproducible(trace, unit, tmp_path):
         (["--layers", "x"], "--layers x: 'x' is no number: numbers or ranges such as 0-2,5 are needed"),
         (["--tokens", "13"], "--tokens 13: 1 to 12 are in the trace"),
         (["--mask", "0-4"], "--mask 0-4: 0-4 is no head: the trace has 0 to 3"),
+        (["--mask", "nose.json"], "--mask nose.json: no such file: heads such as 1,5 or the file of a mask are needed"),
+        (["--mask", "1,x"], "--mask 1,x: no such file: heads such as 1,5 or the file of a mask are needed"),
         (["--min-active", "2"], "--min-active 2: only hybrid heads fall back: add --mode hybrid"),
         (["--preset", "board"], "--preset board: no such preset: default, tiny, icebreaker, ulx3s-85f, "),
         (["--preset", "icebreaker", "--mode", "softmax"], "built without softmax: add --set softmax=true"),
