@@ -30,6 +30,7 @@ from .options import (
     Stride,
 )
 from .prune import prune
+from .study import study
 from .train import train
 
 __all__ = ["app", "main"]
@@ -134,7 +135,9 @@ def simulate(
     mode: Annotated[ModeName, typer.Option(help="How scores become weights.")] = ModeName.RELU,
     normaliser: Annotated[NormaliserName, typer.Option(help="What becomes of contexts.")] = NormaliserName.RMS,
     theta: Annotated[int | None, typer.Option(help="Threshold of all heads. [default: the trace's, or 0]")] = None,
-    mask: Annotated[str | None, typer.Option(metavar="1,5", help="Heads that do not run.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(metavar="1,5|FILE.json", help="Heads that do not run: in all layers, or see prune.")
+    ] = None,
     policy: Policy = PolicyName.REFUSE,
     budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all tokens]")] = None,
     sinks: Sinks = None,
@@ -253,6 +256,7 @@ app.command()(evaluate)
 app.command()(prune)
 app.command("import")(import_model)
 app.command()(chat)
+app.command()(study)
 
 
 def main(arguments: list[str] | None = None) -> int:
