@@ -3,23 +3,22 @@
 import zlib
 from typing import NamedTuple
 
-from reluctant.hdl.link_protocol import CRC_BYTES, ESCAPE, ESCAPED, FLAG
+from reluctant.hdl.link_protocol import CRC_BYTES, ESCAPE, ESCAPED, FLAG, LENGTH_BYTES
 
 __all__ = ["FrameReader", "encode_frame", "line_bytes"]
 
-_LENGTH_BYTES = 2
 _FLAG, _ESCAPE = bytes([FLAG]), bytes([ESCAPE])
 _STUFFED = [(bytes([byte]), bytes([ESCAPE, byte ^ ESCAPED])) for byte in (ESCAPE, FLAG)]
 
 
 def line_bytes(content: int) -> int:
     """Bytes of a frame with so many, what stuffing adds left out."""
-    return _LENGTH_BYTES + content + CRC_BYTES
+    return LENGTH_BYTES + content + CRC_BYTES
 
 
 def encode_frame(content: bytes) -> bytes:
     """A frame as it goes over the line; ``content`` is header and body."""
-    data = line_bytes(len(content)).to_bytes(_LENGTH_BYTES, "little") + content
+    data = line_bytes(len(content)).to_bytes(LENGTH_BYTES, "little") + content
     data += zlib.crc32(data).to_bytes(CRC_BYTES, "little")
     for plain, stuffed in _STUFFED:
         data = data.replace(plain, stuffed)
@@ -58,6 +57,6 @@ def _decode(chunk: bytes) -> bytes | None:
         return None
     data = first + b"".join(bytes([part[0] ^ ESCAPED]) + part[1:] for part in others)
     content, crc = data[:-CRC_BYTES], data[-CRC_BYTES:]
-    if len(data) < line_bytes(1) or int.from_bytes(data[:_LENGTH_BYTES], "little") != len(data):
+    if len(data) < line_bytes(1) or int.from_bytes(data[:LENGTH_BYTES], "little") != len(data):
         return None
-    return content[_LENGTH_BYTES:] if zlib.crc32(content).to_bytes(CRC_BYTES, "little") == crc else None
+    return content[LENGTH_BYTES:] if zlib.crc32(content).to_bytes(CRC_BYTES, "little") == crc else None

@@ -1,15 +1,14 @@
 """Packets on their way to a device."""
 
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from reluctant.hdl.link_protocol import OPERATION_BYTES
 
 __all__ = ["Outbox", "Part"]
 
-MOST_BEATS = 255
-"""Of a SEND: the device counts those that are left in a byte."""
+MOST_BEATS = 256
+"""Of a SEND."""
 PROBE_BYTES = 64
 """Sent at a time, or one beat, while the device takes nothing."""
 
@@ -51,35 +50,32 @@ class Outbox:
         """Queue a packet of whole beats."""
         self._packets.append(memoryview(bytes(packet)))
 
-    def parts(self, room: int) -> list[Part]:
-        """What comes next, as operations of ``room`` bytes at most."""
+    def parts(self, room: int, given: int) -> list[Part]:
+        """What comes next, as operations of ``room`` bytes at most, and ``given`` beats."""
         if self.blocked:
             room = min(room, OPERATION_BYTES + max(PROBE_BYTES, self.beat_bytes))
         parts = []
         for packet in self._packets:
-            beats = min((room - OPERATION_BYTES) // self.beat_bytes, MOST_BEATS)
+            beats = min((room - OPERATION_BYTES) // self.beat_bytes, MOST_BEATS, given)
             if beats < 1:
                 break
             data = packet[: beats * self.beat_bytes]
-            beats = len(data) // self.beat_bytes
-            parts.append(Part(bytes(data), beats, len(data) == len(packet)))
-            room -= OPERATION_BYTES + len(data)
+            parts.append(Part(bytes(data), len(data) // self.beat_bytes, len(data) == len(packet)))
+            room, given = room - OPERATION_BYTES - len(data), given - parts[-1].beats
             if not parts[-1].last:
                 break
         return parts
 
-    def settle(self, parts: Sequence[Part], left: bytes) -> None:
-        """What the device said of each part: one less than its beats that were not offered, modulo 256."""
-        self.blocked = False
-        for part, byte in zip(parts, left, strict=True):
-            offered = part.beats - (byte + 1) % 256
-            self.blocked |= offered < part.beats
-            if not offered:
-                continue
-            self.begun = True
-            rest = self._packets[0][offered * self.beat_bytes :]
-            if rest:
-                self._packets[0] = rest
-            else:
-                self._packets.popleft()
-                self.begun = False
+    def settle(self, beats: int, offered: int) -> None:
+        """Of so many beats in parts, some were offered to the device."""
+        self.blocked = offered < beats
+        left = offered * self.beat_bytes
+        while left:
+            packet = self._packets[0]
+            if left < len(packet):
+                self._packets[0] = packet[left:]
+                self.begun = True
+                return
+            left -= len(packet)
+            self._packets.popleft()
+            self.begun = False

@@ -162,7 +162,7 @@ class LinkSession:
             self.retries += tries > 0
             tries += 1
             self.port.write(frame)
-            reply = self._await(header % HELLO, beginning, timeout)
+            reply = self._await(header, beginning, timeout)
             if reply is not None:
                 return reply
             timeout = min(2 * timeout, max(timeout, LONGEST_TIMEOUT))
@@ -171,7 +171,7 @@ class LinkSession:
             f" is the device's link built for {self._baud} baud, is its bitstream loaded, its reset released?"
         )
 
-    def _await(self, sequence: int, beginning: bytes, timeout: float) -> Reply | None:
+    def _await(self, header: int, beginning: bytes, timeout: float) -> Reply | None:
         """The reply, or None when it should have been here, or came damaged."""
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -181,8 +181,8 @@ class LinkSession:
                 data += self.port.read(min(self.port.in_waiting, READ_BYTES))
             frames = self._reader.feed(data)
             for content in frames.contents:
-                if len(content) >= 2 and content[0] == sequence and content[2:].startswith(beginning):
-                    return Reply(Status(content[1]), content[2:])
+                if len(content) >= 2 and content[0] == header and content[1:].startswith(beginning):
+                    return Reply(Status(content[-1]), content[1:-1])
             if frames.damaged:
                 return None
         return None

@@ -214,27 +214,29 @@ class SerialTransport:
         self._check_open()
         given = sum(len(run.words) * (1 if run.writes else 4) for run in made)
         operations = [run.encode() for run in made]
-        behind = 2 * OPERATION_BYTES
-        parts = self._outbox.parts(min(self._room - sum(map(len, operations)) - behind, self._room - given))
-        limits = {"argument": -min(SEND_TICKS, MOST_TICKS)}
-        operations += [operation(Code.SEND, part.beats, mark=part.last, data=part.data, **limits) for part in parts]
+        asked = sum(map(len, operations)) + 2 * OPERATION_BYTES
+        parts = self._outbox.parts(self._room - asked, self._room - given)
+        given += sum(part.beats for part in parts)
+        for part in parts:
+            operations.append(operation(Code.SEND, part.beats, -SEND_TICKS, mark=part.last, data=part.data))
         if wait:
             operations.append(operation(Code.WAIT, argument=-wait))
-        beats = min((self._room - given - len(parts)) // self.beat_bytes, MOST_BEATS)
+        beats = min((self._room - given) // self.beat_bytes, MOST_BEATS)
         if beats > 0 and sum(map(len, operations)) + OPERATION_BYTES <= self._room:
             operations.append(operation(Code.RECEIVE, beats, argument=-receive))
         reply = self.session.ask(b"".join(operations), (wait + receive + SEND_TICKS) * TICK)
         self._status = reply.status
         outcome = read_outcome(made, reply.body)
         if outcome.whole:
-            self._outbox.settle(parts, outcome.rest[: len(parts)])
-            self._collect(outcome.rest[len(parts) :])
+            self._settle(sum(part.beats for part in parts), outcome.rest)
         elif Status.REFUSED not in reply.status:
             raise BusTimeoutError("a register did not answer at all")
         return outcome
 
-    def _collect(self, beats: bytes) -> None:
-        self._packet += beats
+    def _settle(self, beats: int, given: bytes) -> None:
+        """What SENDs of so many beats, and RECEIVE, gave."""
+        self._outbox.settle(beats, given[:beats].count(0))
+        self._packet += given[beats:]
         if Status.LAST in self._status:
             self._inbox.append(bytes(self._packet))
             self._packet.clear()

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .link_config import LinkConfig
-from .link_protocol import CRC_BYTES, REPLY_HEADER_BYTES
+from .link_protocol import CRC_BYTES, LENGTH_BYTES
 from .memory import Ram
 
 __all__ = ["LinkBuffer"]
@@ -30,9 +30,9 @@ class LinkBuffer(wiring.Component):
     open : In(1)
         Read the request that was written, which is ``written`` bytes long.
     execute : In(1)
-        Write a reply to it, leaving room for a header.
+        Write a reply to it, leaving room for its length.
     finish : In(1)
-        The reply is whole but for its header: write that. ``end`` is its length then, with header and CRC.
+        The reply is whole but for its length: write that. ``end`` is the length then, CRC included.
     reply : In(1)
         Read the reply.
     put : In(1), put_data : In(8)
@@ -93,7 +93,7 @@ class LinkBuffer(wiring.Component):
         with m.If(self.open):
             m.d.sync += read.eq(0)
         with m.If(self.execute):
-            m.d.sync += [executing.eq(1), end.eq(write), write.eq(header + REPLY_HEADER_BYTES)]
+            m.d.sync += [executing.eq(1), end.eq(write), write.eq(header + LENGTH_BYTES)]
         with m.If(self.finish):
             m.d.sync += [end.eq(write), write.eq(header)]
         with m.If(self.reply):

@@ -4,8 +4,8 @@ Bytes are stuffed as in PPP (RFC 1662). A frame is, between two FLAGs, its lengt
 header byte, the body and CRC-32 (as of zlib) of all that; numbers are little-endian.
 
 Header byte of a request: sequence number, and HELLO, which begins a session. Its body is a program of operations, each
-with ``code, count, argument`` (1, 1 and 2 bytes) and its data. A reply has the sequence number of its request, a status
-byte, and what the operations gave.
+with ``code, count, argument`` (1, 1 and 2 bytes) and its data. A reply has the header byte of its request, what the
+operations gave, and a status byte.
 """
 
 import struct
@@ -18,11 +18,10 @@ __all__ = [
     "ESCAPED",
     "FLAG",
     "HELLO",
+    "LENGTH_BYTES",
     "MARK",
     "OPERATION_BYTES",
     "PROTOCOL",
-    "REPLY_HEADER_BYTES",
-    "REQUEST_HEADER_BYTES",
     "SEQUENCES",
     "TICK",
     "Code",
@@ -34,8 +33,7 @@ PROTOCOL = 1
 """Version of all that is in this file."""
 FLAG, ESCAPE, ESCAPED = 0x7E, 0x7D, 0x20
 """Ends and begins a frame; the next byte was changed by ESCAPED."""
-CRC_BYTES = 4
-REQUEST_HEADER_BYTES, REPLY_HEADER_BYTES = 3, 4
+LENGTH_BYTES, CRC_BYTES = 2, 4
 HELLO = 0x80
 SEQUENCES = 0x80
 """Sequence numbers."""
@@ -64,8 +62,8 @@ class Code(IntEnum):
         Writes the words that follow, to addresses as READ; gives a byte for each, 1 if it was refused.
     SEND
         Offers the beats that follow to the device; with LAST the last one ends a packet. Waits, ``argument`` ticks in
-        all as WAIT does, for the device to take the one before. If it does not, the rest is skipped, and that of
-        every SEND behind it in the program. Gives a byte: one less than the beats that were not offered, modulo 256.
+        all as WAIT does, for the device to take the one before. If it does not, that beat and all behind it, those of
+        further SENDs too, are skipped. Gives a byte for each beat, 1 if it was skipped.
     RECEIVE
         Gives beats of the device, up to the end of a packet, as they come; waits for them as WAIT does. The last
         operation of a program, as nothing else says how many they are.

@@ -14,3 +14,4 @@ def pytest_addoption(parser):
     group.addoption("--commands-seed", type=int, default=0, help="seed of these commands (default: 0)")
     group.addoption("--instructions", type=int, default=120_000, help="random ones on the core (default: 120,000)")
     group.addoption("--clocks", help="half periods of clk and unit_clk, for systems whose unit has its own: 13,7,3")
+    group.addoption("--transfers", type=int, default=20_000, help="random ones over a bad serial line (default: 20,000)")
