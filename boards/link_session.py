@@ -161,8 +161,11 @@ class LinkSession:
         while tries < 3 or time.monotonic() < begin + self.patience:
             self.retries += tries > 0
             tries += 1
-            self.port.write(frame)
-            reply = self._await(header, beginning, timeout)
+            try:
+                self.port.write(frame)
+                reply = self._await(header, beginning, timeout)
+            except OSError as error:  # serial.SerialException is one
+                raise TransportError(f"{self._name}: the port has gone: {error}") from error
             if reply is not None:
                 return reply
             timeout = min(2 * timeout, max(timeout, LONGEST_TIMEOUT))

@@ -14,7 +14,7 @@ from .link_outbox import Outbox
 from .link_session import LinkSession, SerialPort, operation
 from .transport import Access, BusError, NoPacketError, TransportError
 
-__all__ = ["BusTimeoutError", "SerialTransport", "identify", "open_serial"]
+__all__ = ["BusTimeoutError", "SerialTransport", "identify", "open_port", "open_serial"]
 
 PATIENCE = 1 << 24
 """Cycles to wait where a call does not say."""
@@ -52,6 +52,8 @@ class SerialTransport:
         Seconds, beside those that the line needs, after which an answer counts as lost.
     patience
         Cycles that a call without a limit waits.
+    patience_seconds
+        Seconds without any answer after which nobody is there.
 
     Attributes
     ----------
@@ -63,13 +65,15 @@ class SerialTransport:
     Raises
     ------
     NoAnswerError
-        From any call, when nobody answers for 10 seconds.
+        From any call, when nobody answers.
     DeviceResetError
         From any call, when the device was reset meanwhile.
     """
 
-    def __init__(self, port: SerialPort, *, timeout: float = 0.05, patience: int = PATIENCE):
-        self.session = LinkSession(port, timeout=timeout)
+    def __init__(
+        self, port: SerialPort, *, timeout: float = 0.05, patience: int = PATIENCE, patience_seconds: float = 10.0
+    ):
+        self.session = LinkSession(port, timeout=timeout, patience=patience_seconds)
         self.patience = patience
         self.identity: Identity = self.session.hello()
         self.beat_bytes = self.identity.beat_bytes
@@ -79,6 +83,7 @@ class SerialTransport:
         self._inbox: deque[bytes] = deque()
         self._packet = bytearray()
         self._status = Status(0)
+        self._holding = False
         self._open = True
 
     def read(self, address: int) -> int:
@@ -168,6 +173,10 @@ class SerialTransport:
         self._exchange()
         return Status.INTERRUPT in self._status
 
+    def hold_results(self, holding: bool) -> None:
+        """Take no output any more, as a host that does not read; or go on."""
+        self._holding = holding
+
     def close(self) -> None:
         """See :class:`Transport`."""
         if self._open:
@@ -222,7 +231,7 @@ class SerialTransport:
         if wait:
             operations.append(operation(Code.WAIT, argument=-wait))
         beats = min((self._room - given) // self.beat_bytes, MOST_BEATS)
-        if beats > 0 and sum(map(len, operations)) + OPERATION_BYTES <= self._room:
+        if beats > 0 and not self._holding and sum(map(len, operations)) + OPERATION_BYTES <= self._room:
             operations.append(operation(Code.RECEIVE, beats, argument=-receive))
         reply = self.session.ask(b"".join(operations), (wait + receive + SEND_TICKS) * TICK)
         self._status = reply.status
@@ -246,8 +255,8 @@ def _ticks(cycles: int) -> int:
     return -(-cycles // TICK)
 
 
-def _open_port(port: str, baud: int):
-    """pyserial's port, with what can be done about its latency."""
+def open_port(port: str, baud: int):
+    """pyserial's port, locked, with what can be done about its latency; raises TransportError."""
     import serial
 
     try:
@@ -259,17 +268,17 @@ def _open_port(port: str, baud: int):
     return line
 
 
-def open_serial(port: str, baud: int, *, timeout: float = 0.05, patience: int = PATIENCE) -> SerialTransport:
-    """The device at a serial port; parameters of :class:`SerialTransport`.
+def open_serial(port: str, baud: int, **options) -> SerialTransport:
+    """The device at a serial port; ``options`` are parameters of :class:`SerialTransport`.
 
     Raises
     ------
     TransportError
         If the port cannot be opened, or nobody answers.
     """
-    line = _open_port(port, baud)
+    line = open_port(port, baud)
     try:
-        return SerialTransport(line, timeout=timeout, patience=patience)
+        return SerialTransport(line, **options)
     except BaseException:
         line.close()
         raise

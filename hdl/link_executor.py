@@ -241,7 +241,7 @@ class LinkExecutor(wiring.Component):
             self._refused.eq(self._refused | act.refuse),
             self._stopped.eq(self._stopped | act.skip | give_up),
         ]
-        with m.If(act.stop | give_up):
+        with m.If(act.stop | give_up | (self._bad & ~self._busy)):
             m.next = "STATUS"
         with m.Elif(act.end | (act.step & (self._count == 0))):
             m.next = "OPERATION"
@@ -249,7 +249,7 @@ class LinkExecutor(wiring.Component):
     def _read(self, m: Module):
         bus, act = self._bus, self._act
         with m.If(~self._busy):
-            wrong = self._wrong | self._refused
+            wrong = self._wrong | self._refused | self._bad
             m.d.comb += [self._restart.eq(1), bus.start.eq(~wrong)]
             m.d.comb += [act.begin.eq(1), act.refuse.eq(wrong), act.stop.eq(wrong)]
         with m.Elif(bus.busy):
