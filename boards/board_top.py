@@ -34,7 +34,8 @@ class HeldReset(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        first, second = Signal(), Signal()
+        first = Signal()
+        second = Signal()
         left = Signal(range(self.cycles + 1), init=self.cycles)
         m.d.sync += [first.eq(self.locked), second.eq(first), self.rst.eq(~second | (left != 0))]
         with m.If(~second):
