@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,9 @@ def evaluate(
     min_mass: MinMass = 0,
     mask: MaskFile = None,
     policy: Policy = PolicyName.REFUSE,
-    budget: Annotated[int | None, typer.Option(help="Rows that a layer keeps. [default: all]")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="64|24/24/192", help="Rows that all layers, or each, keep. [default: all]")
+    ] = None,
     sinks: Sinks = None,
     recent: Recent = None,
     stride: Stride = None,
@@ -56,17 +59,19 @@ def evaluate(
     Examples:
       reluctant evaluate relu --text valid.txt --tokens 20000
       reluctant evaluate relu --text valid.txt --policy h2o --budget 64 --mask mask.json --report report.json
+      reluctant evaluate relu --text valid.txt --mask relu --policy streaming --budget 24/24/24/24/192/24
       reluctant evaluate softmax --text valid.txt --ablate shuffle:0-5
     """
     from .models import encode_text, open_model
-    from .policy_options import PolicyOptions
+    from .policy_options import PolicyOptions, parse_budget
 
     loaded = open_model(model)
     config = loaded.decoder.config
+    rows = None if budget is None else parse_budget("--budget", budget, config.layers)
     context = config.context if context is None else context
     options = PolicyOptions(
         policy=policy.value,
-        budget=budget,
+        budget=min(rows) if isinstance(rows, tuple) else rows,
         sinks=sinks,
         recent=recent,
         stride=stride,
@@ -75,7 +80,7 @@ def evaluate(
         normalised=normalised,
         gating=gating,
     )
-    words = {"mode": mode, "min_active": min_active, "min_mass": min_mass, "mask": mask}
+    words = {"mode": mode, "min_active": min_active, "min_mass": min_mass, "mask": mask, "rows": rows}
     unit = _unit_options(loaded, words, options, context, in_float)
     ablations = _ablations(ablate or [], config.layers)
     symbols = encode_text(text, loaded.tokenizer, context)
@@ -119,6 +124,8 @@ def _unit_options(loaded, words: dict, policy: "PolicyOptions", context: int, in
     settings = policy.settings(context) if set(given) - {"--gating"} else None
     if settings is not None and settings.policy is Policy.REFUSE and settings.budget < context:
         raise UserError(f"--budget {settings.budget}: refuse keeps all {context} rows of a window: add --policy h2o")
+    if isinstance(words["rows"], tuple):
+        settings = tuple(replace(policy, budget=rows).settings(context) for rows in words["rows"])
     return UnitOptions(
         mode=None if mode is None else Mode[mode.name],
         min_active=words["min_active"],
@@ -222,7 +229,8 @@ def _tell(values: dict) -> None:
             shares = (f"{part[name]:.1%}" for name in ("zero_share", "run_share", "null_share", "fallback_share"))
             table.add_row(str(layer), *shares)
         console.print(table)
-    print(f"loss {values['loss']:.4f} nats a token, {values['bits_per_character']:.4f} bits a character")
+    error = "" if values["standard_error"] is None else f"; standard error {values['standard_error']:.4f} nats"
+    print(f"loss {values['loss']:.4f} nats a token, {values['bits_per_character']:.4f} bits a character{error}")
 
 
 @contextmanager

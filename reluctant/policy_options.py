@@ -6,7 +6,10 @@ from reluctant.golden.errors import UserError
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.policies import Policy, PolicySettings
 
-__all__ = ["PolicyOptions", "policy_as_dict"]
+__all__ = ["Budget", "PolicyOptions", "parse_budget", "policy_as_dict"]
+
+Budget = int | tuple[int, ...]
+"""Rows that each layer keeps: one number for all, or one each."""
 
 GATING_PARTS = ("active", "mass", "probe")
 
@@ -65,8 +68,31 @@ class PolicyOptions:
             raise UserError(f"--gating {self.gating}: {error}") from None
 
 
-def policy_as_dict(policy: PolicySettings) -> dict:
-    """Plain values, for JSON: the policy's name and the numbers that it uses."""
+def parse_budget(option: str, word: str, layers: int) -> Budget:
+    """A number for all layers, or one each with ``/`` between them.
+
+    Raises
+    ------
+    UserError
+        If it is none, or not as many as there are layers.
+    """
+    parts = [part.strip() for part in word.split("/")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise UserError(f"{option} {word}: a number from 1 on, or one for each layer such as 24/24/192, is needed")
+    if len(parts) not in (1, layers):
+        raise UserError(f"{option} {word}: one number, or {layers}, one for each layer, is needed")
+    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
+
+
+def policy_as_dict(policy: PolicySettings | tuple[PolicySettings, ...]) -> dict:
+    """Plain values, for JSON: the policy's name and the numbers that it uses; lists where layers have their own."""
+    if isinstance(policy, tuple):
+        each = [policy_as_dict(item) for item in policy]
+        names = each[0]
+        return {
+            name: names[name] if all(item[name] == names[name] for item in each) else [item[name] for item in each]
+            for name in names
+        }
     values = {**asdict(policy), "policy": policy.policy.label}
     unused = PolicySettings(policy=Policy.REFUSE, budget=1)
     keep = ("policy", "budget")

@@ -8,13 +8,13 @@ from reluctant.golden.errors import UserError
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.policies import Policy, PolicySettings
 
-from .policy_options import policy_as_dict
+from .policy_options import Budget, policy_as_dict
 
 if TYPE_CHECKING:
     from reluctant.golden.head_mask import HeadMask
     from reluctant.golden.unit_attention import UnitOptions
 
-__all__ = ["GROUPS", "Budget", "Configuration", "configurations"]
+__all__ = ["GROUPS", "Configuration", "configurations"]
 
 GROUPS = {
     "a": "dense softmax",
@@ -28,13 +28,14 @@ GROUPS = {
 POLICIES = (Policy.STREAMING, Policy.H2O, Policy.BUZZ, Policy.NACL)
 SHARES = (1 / 8, 1 / 4)
 """Budgets, as shares of the models' context."""
+WEIGHED = (Policy.H2O, Policy.BUZZ, Policy.NACL)
+"""Policies that look at what rows have earned."""
+LEAST_BUDGET = 8
+"""Of the default ones: every policy has room for its sinks and its recent rows then."""
 DMS_SHARE = 1 / 4
 """One budget is enough for DMS: which tokens it flags was not trained."""
 GATING = GatingSettings(active=1, probe=2)
 FALLBACK_ACTIVE = 1
-
-Budget = int | tuple[int, ...]
-"""Rows that each layer keeps: one number for all, or one each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +68,9 @@ class Configuration:
 
     @property
     def changes(self) -> bool:
-        """What a step does depends on the weights of those before it, or on when they were."""
-        return self.policy is not None or self.gating is not None
+        """What a step does depends on the weights of those before it."""
+        policies = self.policy if isinstance(self.policy, tuple) else (self.policy,)
+        return self.gating is not None or any(item and item.policy in WEIGHED for item in policies)
 
     def options(self, mask: "HeadMask") -> "UnitOptions":
         """What the integer model and the unit are set to, given the model's mask."""
@@ -90,19 +92,9 @@ class Configuration:
             "group": self.group,
             "model": "softmax" if self.softmax else "relu",
             "pruned": self.pruned,
-            "policy": self._policy_as_dict(),
+            "policy": None if self.policy is None else policy_as_dict(self.policy),
             "min_active": self.min_active,
             "gating": None if self.gating is None else vars(self.gating),
-        }
-
-    def _policy_as_dict(self) -> dict | None:
-        """Numbers that layers do not share are lists."""
-        if not isinstance(self.policy, tuple):
-            return None if self.policy is None else policy_as_dict(self.policy)
-        each = [policy_as_dict(policy) for policy in self.policy]
-        return {
-            name: value if all(item[name] == value for item in each) else [item[name] for item in each]
-            for name, value in each[0].items()
         }
 
 
@@ -135,11 +127,12 @@ def configurations(
         Configuration(name="softmax, pruned", group="b", softmax=True),
         Configuration(name="relu, pruned", group="c"),
     ]
-    sizes = [max(2, round(share * context)) for share in SHARES[quick:]] if budgets is None else budgets
+    shares = sorted({_share(share, context) for share in SHARES[quick:]})
+    sizes: Sequence[Budget] = shares if budgets is None else budgets
     chosen = policies or POLICIES[: 2 if quick else None]
     kept = [(policy, budget) for policy in chosen for budget in sizes]
     if policies is None and budgets is None:
-        kept += [] if quick else [(Policy.DMS, max(2, round(DMS_SHARE * context)))]
+        kept += [] if quick else [(Policy.DMS, _share(DMS_SHARE, context))]
         kept += [(Policy.STREAMING, budget) for budget in best]
     for policy, budget in kept:
         name, settings = f"{policy.label} {_name(budget)}", _settings(policy, budget, context)
@@ -150,6 +143,10 @@ def configurations(
         fallback = {"min_active": FALLBACK_ACTIVE}
         more += [(", fallback", fallback), (", fallback, gating", fallback | {"gating": GATING})]
     return every + [replace(last, name=last.name + name, group="e", **changes) for name, changes in more]
+
+
+def _share(share: float, context: int) -> int:
+    return max(LEAST_BUDGET, round(share * context))
 
 
 def _settings(policy: Policy, budget: Budget, context: int) -> PolicySettings | tuple[PolicySettings, ...]:

@@ -82,15 +82,15 @@ def measure_cycles(
         system.configure_layer(layer, item)
     sequences = _open(system, policies, options.gating)
     run = _drive(system, sequences, rows, schedule, progress)
-    unit = system.config.unit
+    unit, head_dim = system.config.unit, model.config.head_dim
     models = [
         _model(item, policies[layer], options, rows[layer], layer, schedule, unit)
         for layer, item in enumerate(settings)
     ]
-    comparison = _compare(run, models, unit)
+    comparison = _compare(run, models, head_dim, unit)
     at = np.flatnonzero(schedule.attends)
     contexts = [
-        _numbers(stretch, run, [item.part(at, stretch) for item in models], policies, unit)
+        _numbers(stretch, run, [item.part(at, stretch) for item in models], policies, head_dim, unit)
         for stretch in schedule.stretches
     ]
     return {
@@ -204,7 +204,7 @@ def _model(settings, policy, options, rows, number: int, schedule: Schedule, uni
     return _Twin(layer, np.stack(slots), np.stack(off))
 
 
-def _compare(run: _Run, models: list[_Twin], unit: "UnitConfig") -> Comparison:
+def _compare(run: _Run, models: list[_Twin], head_dim: int, unit: "UnitConfig") -> Comparison:
     total = Comparison()
     for steps, model in zip(run.steps, models, strict=True):
         total += compare(observed([step.heads for step in steps]), model.layer.data)
@@ -216,7 +216,7 @@ def _compare(run: _Run, models: list[_Twin], unit: "UnitConfig") -> Comparison:
             },
             {"rows": model.layer.rows, "slots": model.slots, "heads off": model.off},
         )
-    wanted = expected_counters([model.layer for model in models], unit.sizes.beats, unit.counter_bits)
+    wanted = expected_counters([model.layer for model in models], head_dim // unit.lanes, unit.counter_bits)
     del wanted["JOBS"]  # Tokens that are only appended are jobs too.
     return total + compare_counters(run.counters, wanted, run.errors)
 
@@ -224,9 +224,9 @@ def _compare(run: _Run, models: list[_Twin], unit: "UnitConfig") -> Comparison:
 # Numbers --------------------------------------------------------------------------------------------------------------
 
 
-def _numbers(stretch: Stretch, run: _Run, models: list[_Twin], policies, unit: "UnitConfig") -> dict:
+def _numbers(stretch: Stretch, run: _Run, models: list[_Twin], policies, head_dim: int, unit: "UnitConfig") -> dict:
     """Of one context, per token."""
-    tokens = stretch.tokens
+    tokens, beats = stretch.tokens, head_dim // unit.lanes
     data = [model.layer for model in models]
     runs = [~layer.data["masked"] for layer in data]
     keys = sum(int((on * layer.rows).sum()) for on, layer in zip(runs, data, strict=True))
@@ -243,9 +243,9 @@ def _numbers(stretch: Stretch, run: _Run, models: list[_Twin], policies, unit: "
         appended_rows=2 * unit.kv_heads * tokens * len(models),
         query_rows=unit.heads * tokens * len(models),
         result_rows=sum(int(on.sum()) for on in runs),
-        head_dim=unit.head_dim,
-        beats=unit.sizes.beats,
-        store_bytes=2 * kept * unit.kv_heads * unit.head_dim,
+        head_dim=head_dim,
+        beats=beats,
+        store_bytes=2 * kept * unit.kv_heads * head_dim,
     )
     return {
         "context": stretch.context,
@@ -253,8 +253,8 @@ def _numbers(stretch: Stretch, run: _Run, models: list[_Twin], policies, unit: "
         "cycles": run.cycles[stretch.context] / tokens,
         "key_rows": keys / tokens,
         "value_rows": values / tokens,
-        "bytes": (keys + values) * unit.head_dim / tokens,
-        "busy": (keys + values) * unit.sizes.beats / run.cycles[stretch.context],
+        "bytes": (keys + values) * head_dim / tokens,
+        "busy": (keys + values) * beats / run.cycles[stretch.context],
         "fallbacks": sum(int(layer.data["fallback"].sum()) for layer in data) / tokens,
         "heads_off": sum(int(model.off.sum()) for model in models) / tokens,
         "store_bytes": work.store_bytes,

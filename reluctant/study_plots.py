@@ -20,6 +20,7 @@ INK, FAINT, GRID, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
 """Stand for the page's colours, see :func:`_svg`; no other colour is one of these."""
 COLOURS = {"a": "#d1495b", "b": "#e08e45", "c": "#3f83d1", "e": "#d063a6"}
 POLICY_COLOURS = {"streaming": "#1f9e8f", "h2o": "#8b6fc9", "buzz": "#b8902b", "nacl": "#6b9b37", "dms": "#8a8f98"}
+BY_LAYER_COLOUR = "#0b7285"
 ENERGY = (
     ("store_read", "rows read", "#3f83d1"),
     ("store_write", "rows written", "#8fb8e6"),
@@ -34,7 +35,14 @@ ENERGY = (
 
 def colour_of(entry: dict) -> str:
     """Of a configuration, in every picture and in the table."""
-    return POLICY_COLOURS[entry["policy"]["policy"]] if entry["group"] == "d" else COLOURS[entry["group"]]
+    if entry["group"] != "d":
+        return COLOURS[entry["group"]]
+    return BY_LAYER_COLOUR if _by_layer(entry) else POLICY_COLOURS[entry["policy"]["policy"]]
+
+
+def _by_layer(entry: dict) -> bool:
+    """Its layers have budgets of their own."""
+    return entry["policy"] is not None and isinstance(entry["policy"]["budget"], list)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -85,11 +93,11 @@ def quality(study: dict) -> str:
     points = {entry["name"]: (at_context(entry, context)["cycles"], entry["loss"]["loss"]) for entry in entries}
     lines: dict[str, list[dict]] = {}
     for entry in entries:
-        lines.setdefault(entry["policy"]["policy"] if entry["group"] == "d" else entry["name"], []).append(entry)
+        lines.setdefault(_line(entry), []).append(entry)
     for name, members in lines.items():
         members = sorted(members, key=lambda entry: points[entry["name"]])
         x, y = zip(*(points[entry["name"]] for entry in members), strict=True)
-        marker = {"a": "s", "b": "D", "c": "o", "e": "^"}.get(members[0]["group"], "o")
+        marker = {"a": "s", "b": "D", "e": "^"}.get(members[0]["group"], "o")
         style = {"marker": marker, "markersize": 6.5, "linewidth": 1.2, "color": colour_of(members[0])}
         axes.plot(x, y, label=_short(members[0], name), **style)
     reference = next(entry for entry in entries if entry["group"] == "c")["loss"]["loss"]
@@ -111,6 +119,13 @@ def quality(study: dict) -> str:
     _style(axes, f"cycles per token at context {context:,} (log)", "loss, nats per token")
     _legend(axes, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return _svg(figure, "quality")
+
+
+def _line(entry: dict) -> str:
+    """What joins points: a policy with one budget for all layers, or with budgets of their own."""
+    if entry["group"] != "d":
+        return entry["name"]
+    return entry["policy"]["policy"] + (", budgets by layer" if _by_layer(entry) else "")
 
 
 def _short(entry: dict, name: str) -> str:

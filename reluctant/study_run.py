@@ -24,7 +24,8 @@ from .attention_steps import check_model
 from .configuration import choose, fit_system
 from .generate import build_firmware
 from .models import SHIPPED, Loaded, encode_text, open_deployed, open_mask
-from .study_configurations import Budget, Configuration, configurations
+from .policy_options import parse_budget
+from .study_configurations import Configuration, configurations
 from .study_cycles import measure_cycles, model_rows
 from .study_quality import measure_loss, stride_of
 from .study_results import Results, fingerprint
@@ -39,6 +40,7 @@ __all__ = ["Request", "run_study"]
 WORKERS = 2
 DOUBLINGS = 6
 """Contexts: a quarter of the models', and five times twice the one before."""
+LEAST_CONTEXT = 16
 QUICK_DOUBLINGS, QUICK_WINDOWS = 4, 4
 SHIPPED_BUDGETS = (96, (32, 32, 32, 32, 192, 32), (24, 24, 24, 24, 192, 24))
 """Further rows of ``streaming`` for the ReLU model that comes with the package: only its layer 4 looks far back."""
@@ -137,8 +139,8 @@ def run_study(request: Request, path: Path) -> dict:
     subjects = _subjects(request)
     context, layers = subjects[0].model.config.context, subjects[0].model.config.layers
     contexts = _contexts(context, layers, request.quick)
-    hardware = _Hardware(request, subjects, contexts)
     chosen = _configurations(request, context, layers)
+    hardware = _Hardware(request, subjects, contexts)
     results = Results(path)
     keys, parts = [], []
     for item in chosen:
@@ -198,8 +200,8 @@ def _mask(name: str, path: Path | None, option: str, model: "DeployedModel") -> 
 
 
 def _contexts(context: int, layers: int, quick: bool) -> list[int]:
-    if context < 16 or context % 4:
-        raise UserError(f"the models' context is {context}: a multiple of 4 from 16 on is needed")
+    if context < LEAST_CONTEXT or context % 4:
+        raise UserError(f"the models' context is {context}: a multiple of 4 from {LEAST_CONTEXT} on is needed")
     doublings = QUICK_DOUBLINGS if quick else DOUBLINGS
     contexts = [(context // 4) << number for number in range(doublings)]
     fitting = [item for item in contexts if item * layers <= MAX_ROWS]
@@ -210,19 +212,13 @@ def _contexts(context: int, layers: int, quick: bool) -> list[int]:
 
 def _configurations(request: Request, context: int, layers: int) -> list[Configuration]:
     policies = None if request.policies is None else [_policy(word) for word in request.policies.split(",")]
-    budgets = None if request.budgets is None else [_budget(word, layers) for word in request.budgets.split(",")]
+    budgets = (
+        None
+        if request.budgets is None
+        else [parse_budget("--budgets", word, layers) for word in request.budgets.split(",")]
+    )
     best = SHIPPED_BUDGETS if request.models[0] in SHIPPED else ()
     return configurations(context, policies, budgets, best=best, quick=request.quick)
-
-
-def _budget(word: str, layers: int) -> Budget:
-    """Of all layers, or one each: 24/24/192."""
-    parts = [part.strip() for part in word.split("/")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise UserError(f"--budgets {word}: numbers are needed, such as 64,128 or 24/24/192 for single layers")
-    if len(parts) not in (1, layers):
-        raise UserError(f"--budgets {word}: one number, or {layers}, one for each layer, is needed")
-    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
 def _policy(word: str) -> Policy:

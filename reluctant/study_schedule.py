@@ -10,7 +10,7 @@ __all__ = ["Schedule", "Stretch", "schedule"]
 
 MEASURED = 16
 """Tokens over which cycles are counted, up to each context."""
-SETTLING = 32
+SETTLING = 16
 """Tokens that attend before them where the weights of a step matter to the next ones."""
 
 

@@ -7,7 +7,7 @@ import torch
 
 from reluctant.golden import trainer
 from reluctant.golden.decoder import from_language_model
-from reluctant.golden.evaluation import Ablation, ablated, evaluate, frequency_groups, masked
+from reluctant.golden.evaluation import Ablation, ablated, evaluate, evaluate_windows, frequency_groups, masked
 from reluctant.golden.reference import AttentionKind
 from reluctant.golden.tokenizer import byte_tokenizer, learn_tokenizer
 from reluctant.golden.unit_attention import UnitAttention
@@ -42,6 +42,20 @@ def test_windows_and_context():
     assert result.loss == pytest.approx(wanted.item(), rel=1e-5)
     with pytest.raises(ValueError, match="more than 9999"):
         evaluate(decoder, byte_tokenizer(), _symbols(), context=9999)
+
+
+def test_the_standard_error_is_that_of_windows():
+    decoder = deployed_model().decoder
+    result = evaluate(decoder, byte_tokenizer(), _symbols(), count=4)
+    alone = [
+        evaluate_windows(decoder, byte_tokenizer(), window[None]) for window in trainer.windows(_symbols(), CONTEXT, 4)
+    ]
+    assert result.window_losses == pytest.approx([part.loss for part in alone], rel=1e-5)
+    assert result.loss == pytest.approx(sum(result.window_losses) / 4)
+    deviation = torch.tensor(result.window_losses, dtype=torch.float64).std().item()
+    assert result.standard_error == pytest.approx(deviation / 2)
+    assert result.as_dict()["standard_error"] == result.standard_error
+    assert alone[0].standard_error is None
 
 
 def test_characters_are_counted():

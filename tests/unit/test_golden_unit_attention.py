@@ -56,8 +56,23 @@ def test_activity():
     # Token 0 and 1 never have three active rows.
     assert values["fallback"] >= 3 * 3 * 2
     assert values["zero_share"] == 1 - values["value_rows"] / values["rows"] > 0.25
+    shares = values["head_zero_shares"]
+    assert (len(shares), shares[2]) == (4, 1)
+    assert sum(shares) / 4 == pytest.approx(values["zero_share"])
+    assert 0 < sum(values["head_value_rows"]) == values["value_rows"]
     with pytest.raises(ValueError, match="mask is of 3 layers of 4 heads: the model has 2 of 4"):
         UnitAttention(model, UnitOptions(mask=HeadMask.of(3, 4)))
+
+
+def test_layers_have_policies_of_their_own():
+    model, rows = deployed_model(), _rows()
+    policies = tuple(PolicySettings.create(Policy.STREAMING, budget) for budget in (6, 12))
+    both = UnitAttention(model, UnitOptions(policy=policies))
+    for layer, policy in enumerate(policies):
+        alone = UnitAttention(model, UnitOptions(policy=policy))
+        assert torch.equal(both(layer, *rows), alone(layer, *rows))
+        assert both.activity[layer] == alone.activity[layer]
+    assert both.activity[0].rows < both.activity[1].rows
 
 
 def test_a_window_that_does_not_fit():
