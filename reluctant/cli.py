@@ -14,6 +14,7 @@ from .choices import ModeName, NormaliserName, PolicyName, SimulatorName
 from .evaluate import evaluate
 from .flash import flash
 from .import_model import import_model
+from .ondevice import ondevice
 from .options import (
     ConfigFile,
     Gating,
@@ -32,6 +33,7 @@ from .options import (
 from .prune import prune
 from .study import study
 from .train import train
+from .virtual_board import virtual_board
 
 __all__ = ["app", "main"]
 
@@ -251,6 +253,8 @@ def presets() -> None:
 
 app.command()(build)
 app.command()(flash)
+app.command()(ondevice)
+app.command("virtual-board")(virtual_board)
 app.command()(train)
 app.command()(evaluate)
 app.command()(prune)

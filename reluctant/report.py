@@ -14,7 +14,7 @@ from .compare import Comparison, ModelLayer
 from .energy import ENERGY_MODEL, Work, energy_pj
 from .steps import Scenario
 
-__all__ = ["Timing", "build_report", "cycle_budget", "layer_report", "ratio", "write_report"]
+__all__ = ["Timing", "build_report", "cycle_budget", "layer_report", "ratio", "sum_layers", "write_report"]
 
 CYCLE_COUNTERS = {
     "key": "KEY_BEATS",
@@ -139,13 +139,8 @@ def build_report(layers: list[dict], configuration: dict, scenario: Scenario, so
         Numbers of the whole run that layers do not have; its ``mismatches`` are added to theirs.
     """
     whole = dict(whole)
-    total = {name: sum(layer[name] for layer in layers) for name in SUMMED}
+    total = sum_layers(layers)
     total["mismatches"] += whole.pop("mismatches", 0)
-    for name in SUMMED_PARTS:
-        if name in layers[0]:
-            total[name] = {part: round(sum(layer[name][part] for layer in layers), 3) for part in layers[0][name]}
-    total["mac_utilisation"] = ratio(total["roofline_cycles"], total["cycles"])
-    total["latency_cycles"] = _total_latency(layers)
     return {
         "version": version("reluctant"),
         **source,
@@ -158,6 +153,17 @@ def build_report(layers: list[dict], configuration: dict, scenario: Scenario, so
     }
 
 
+def sum_layers(layers: list[dict]) -> dict:
+    """What layers have in common in the report: sums, and ratios of these."""
+    total = {name: sum(layer[name] for layer in layers) for name in SUMMED}
+    for name in SUMMED_PARTS:
+        if layers and name in layers[0]:
+            total[name] = {part: round(sum(layer[name][part] for layer in layers), 3) for part in layers[0][name]}
+    total["mac_utilisation"] = ratio(total["roofline_cycles"], total["cycles"])
+    total["latency_cycles"] = _total_latency(layers)
+    return total
+
+
 def _latency(latencies: list[int]) -> dict:
     """Of one layer; None where a device does not tell."""
     if not latencies:
@@ -167,7 +173,7 @@ def _latency(latencies: list[int]) -> dict:
 
 def _total_latency(layers: list[dict]) -> dict:
     known = [(layer["latency_cycles"], layer["steps"]) for layer in layers]
-    if any(item["mean"] is None for item, _ in known):
+    if not known or any(item["mean"] is None for item, _ in known):
         return dict.fromkeys(LATENCIES)
     mean = sum(item["mean"] * steps for item, steps in known) / sum(steps for _, steps in known)
     greatest = (max(item[name] for item, _ in known) for name in LATENCIES[1:])

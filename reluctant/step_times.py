@@ -6,6 +6,9 @@ from reluctant.boards.host import System
 
 __all__ = ["BeatTimes", "CounterTimes"]
 
+WORKED = {"BUSY_CYCLES": 1, "INPUT_WAIT_CYCLES": -1, "OUTPUT_WAIT_CYCLES": -1}
+"""Counters whose sum is the time that the unit itself took."""
+
 Place = tuple[int, int]
 """Layer and token of a step."""
 
@@ -55,6 +58,7 @@ class CounterTimes:
 
     def __init__(self, system: System, layers: int):
         self._system, self._layers = system, layers
+        self._before = dict.fromkeys(WORKED, 0)
         self.cycles, self.latencies = [], [[] for _ in range(layers)]
 
     def batches(self, tokens: int) -> Iterator[list[Place]]:
@@ -68,5 +72,6 @@ class CounterTimes:
     def end_batch(self, layer: int) -> None:
         """All answers of a batch have come; ``layer`` is that of its last step."""
         counters = self._system.counters()
-        worked = counters["BUSY_CYCLES"] - counters["INPUT_WAIT_CYCLES"] - counters["OUTPUT_WAIT_CYCLES"]
-        self.cycles.append(worked - sum(self.cycles))
+        count = sum(sign * (counters[name] - self._before[name]) for name, sign in WORKED.items())
+        self.cycles.append(count % (1 << self._system.config.unit.counter_bits))
+        self._before = counters

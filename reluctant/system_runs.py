@@ -189,6 +189,7 @@ def _drive(system: System, sequence: Sequence, rows: list[_Rows], tokens: int, p
             clock.answered(number, index)
         clock.end_batch(batch[-1][0])
     after, after_core = system.cycles(), system.counters()
+    spent = {name: (after[name] - before[name]) % (1 << system.config.unit.counter_bits) for name in after}
     done = sum(map(len, steps))
     return _Answers(
         steps=steps,
@@ -197,7 +198,7 @@ def _drive(system: System, sequence: Sequence, rows: list[_Rows], tokens: int, p
         latencies=clock.latencies,
         kept_at_end=[_positions(sequence, number, system.config.unit.kv_heads) for number in range(layers)],
         counters={name: value for name, value in after_core.items() if name not in ("mcycle", "minstret")},
-        firmware=_firmware(before, after, after_core["minstret"] - before_core["minstret"], done),
+        firmware=_firmware(spent, after_core["minstret"] - before_core["minstret"], done),
         errors=system.errors(),
     )
 
@@ -211,8 +212,8 @@ def _positions(sequence: Sequence, layer: int, kv_heads: int) -> np.ndarray:
     return kept
 
 
-def _firmware(before: dict, after: dict, instructions: int, steps: int) -> dict:
-    active, exposed = (after[name] - before[name] for name in ("ACTIVE_CYCLES", "EXPOSED_CYCLES"))
+def _firmware(spent: dict[str, int], instructions: int, steps: int) -> dict:
+    active, exposed = spent["ACTIVE_CYCLES"], spent["EXPOSED_CYCLES"]
     return {
         "active_cycles": active,
         "exposed_cycles": exposed,

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -80,6 +81,12 @@ class VirtualBoard:
     def reset(self) -> None:
         """Reset the device, in the middle of whatever it does."""
         self._process.stdin.write(b"\n")
+
+    def wait(self, seconds: float) -> bool:
+        """Give the board so many seconds; whether it still runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.returncode is None
 
     def close(self) -> None:
         """End the simulation; calling it twice does no harm."""
