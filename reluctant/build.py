@@ -108,7 +108,7 @@ MODULE = "linked_system"
 
 
 def _own_unit_clock(system: "SystemConfig") -> bool:
-    return getattr(system, "unit_clock", "shared") == "own"
+    return system.unit_clock == "own"
 
 
 def _firmware(system: "SystemConfig") -> "Firmware":

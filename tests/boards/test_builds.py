@@ -1,0 +1,65 @@
+"""Real bitstreams, one for each family: a small design with a memory and a multiplier, on the tools of PyPI alone."""
+
+import pytest
+from amaranth.back import verilog
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from reluctant.boards.board import boards
+from reluctant.boards.build import implement
+from reluctant.boards.place import PlaceOptions
+from reluctant.hdl.memory import Ram
+from reluctant.hdl.multiplier import Multiplier
+from reluctant.hdl.technology import Technology
+
+pytest.importorskip("amaranth_boards")
+
+
+class Sample(wiring.Component):
+    """What arrives on rx goes through 8 Kib of memory and a multiplier to tx."""
+
+    rx: In(1)
+    tx: Out(1)
+    led: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = Ram(width=16, depth=512, latency=2)
+        m.submodules.multiplier = multiplier = Multiplier(9, 8)
+        shift, address, product = Signal(16), Signal(9), Signal(17)
+        m.d.sync += [shift.eq(Cat(self.rx, shift)), address.eq(address + 1), product.eq(multiplier.p)]
+        m.d.comb += [
+            ram.write_en.eq(1),
+            ram.write_addr.eq(address),
+            ram.write_data.eq(shift),
+            ram.read_addr.eq(address + 1),
+            multiplier.a.eq(ram.read_data),
+            multiplier.b.eq(ram.read_data[8:]),
+            self.tx.eq(product.xor()),
+            self.led.eq(address[-1]),
+        ]
+        return m
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "starts", "resources"),
+    [
+        # 0x7EAA997E: the word that wakes an iCE40.
+        ("icebreaker", 104_090, bytes.fromhex("ff0000ff7eaa997e"), {"logic cells", "block RAM", "PLL"}),
+        ("ulx3s-25f", None, b"\xff\x00", {"LUT4", "flip-flops", "block RAM", "DSP", "PLL"}),
+        ("tang-nano-9k", None, b"1" * 32, {"LUT4", "flip-flops", "block RAM"}),
+    ],
+)
+def test_a_bitstream(name, size, starts, resources):
+    board = boards()[name]
+    text = verilog.convert(Sample(), name="sample", platform=Technology(board.family), emit_src=False)
+    result = implement(board, text, "sample", options=PlaceOptions(seeds=1), wheels=True)
+    assert result.placement.met
+    assert all(clock.path is not None for clock in result.placement.clocks.values())
+    image = result.files[result.bitstream]
+    assert image.startswith(starts)
+    assert size in (None, len(image))
+    assert resources <= result.resources.keys()
+    assert result.resources["block RAM"][0] <= 2
+    assert all(said.endswith("(PyPI)") for said in result.tools.values())
