@@ -26,6 +26,10 @@ def study(
         str | None,
         typer.Option(metavar="64,24/24/192", help="Rows of all layers, or of each. [default: an eighth, a quarter]"),
     ] = None,
+    contexts: Annotated[
+        str | None,
+        typer.Option(metavar="128,512", help="Where cycles are counted. [default: up to eight times]"),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to predict, about.")] = 20_000,
     lanes: Annotated[int, typer.Option(help="Multipliers of the unit, for all configurations.")] = 16,
     quick: Annotated[bool, typer.Option("--quick", help="A few configurations, contexts and tokens.")] = False,
@@ -58,6 +62,7 @@ def study(
         masks=(mask, softmax_mask),
         policies=policies,
         budgets=budgets,
+        contexts=contexts,
         tokens=tokens,
         lanes=lanes,
         quick=quick,

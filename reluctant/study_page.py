@@ -67,7 +67,7 @@ def _row(entry: dict, study: dict) -> dict:
         f"{at['key_rows']:,.0f}",
         f"{at['value_rows']:,.0f}",
         f"{at['bytes'] / 1024:,.1f}",
-        f"{at['energy_pj']['total'] / 1e6:.2f}",
+        f"{at['energy_pj']['total'] / 1e6:.3g}",
     ]
     best = entry["name"] == study["bound"]["best"]
     return {"group": entry["group"], "name": entry["name"], "colour": colour_of(entry), "cells": cells, "best": best}

@@ -161,7 +161,7 @@ def sparsity(study: dict) -> str:
 def energy(study: dict) -> str:
     """Energy per token by component, a bar a configuration."""
     entries = study["configurations"]
-    figure = _figure(9.5, 0.31 * len(entries) + 1.1)
+    figure = _figure(9.5, 0.31 * len(entries) + 1.5)
     axes = figure.subplots()
     parts = [at_context(entry, study["context"])["energy_pj"] for entry in entries]
     left = [0.0] * len(entries)
@@ -170,13 +170,13 @@ def energy(study: dict) -> str:
         axes.barh(range(len(entries)), width, 0.68, left=left, color=colour, label=label)
         left = [one + more for one, more in zip(left, width, strict=True)]
     for spot, end in enumerate(left):
-        axes.annotate(f"{end:.2f}", (end, spot), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
+        axes.annotate(f"{end:.3g}", (end, spot), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(entries)), [_short(entry, entry["name"]) for entry in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_xlim(0, max(left) * 1.08)
     _style(axes, f"µJ per token at context {study['context']:,}, by a model of 45 nm", grid="x")
     axes.tick_params(axis="y", colors=INK)
-    _legend(axes, loc="lower right", ncols=2)
+    _legend(axes, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=4)
     return _svg(figure, "energy")
 
 

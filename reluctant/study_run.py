@@ -40,7 +40,7 @@ __all__ = ["Request", "run_study"]
 WORKERS = 2
 DOUBLINGS = 6
 """Contexts: a quarter of the models', and five times twice the one before."""
-LEAST_CONTEXT = 16
+LEAST_CONTEXT, LEAST_MEASURED = 16, 4
 QUICK_DOUBLINGS, QUICK_WINDOWS = 4, 4
 SHIPPED_BUDGETS = (96, (32, 32, 32, 32, 192, 32), (24, 24, 24, 24, 192, 24))
 """Further rows of ``streaming`` for the ReLU model that comes with the package: only its layer 4 looks far back."""
@@ -60,6 +60,7 @@ class Request:
     masks: tuple[Path | None, Path | None]
     policies: str | None
     budgets: str | None
+    contexts: str | None
     tokens: int
     lanes: int
     quick: bool
@@ -79,7 +80,8 @@ class _Subject:
 class _Hardware:
     """The system that all configurations run on; what takes long is made when it is first needed."""
 
-    def __init__(self, request: Request, subjects: list[_Subject], contexts: list[int]):
+    def __init__(self, request: Request, subjects: list[_Subject], rows: int):
+        """``rows``: most that a layer keeps."""
         sizes = subjects[0].model.config
         choice = choose("default", None, [f"lanes={request.lanes}"], system=True)
         self._lock = threading.Lock()
@@ -89,11 +91,11 @@ class _Hardware:
             kv_heads=sizes.kv_heads,
             head_dim=sizes.head_dim,
             layers=sizes.layers,
-            budget=contexts[-1],
+            budget=rows,
             workload="model",
         )
         for subject in subjects:
-            check_model(config, subject.model.config, contexts[-1])
+            check_model(config, subject.model.config, rows)
         self.config, self.firmware = build_firmware(config, memory_given=False)
 
     @cached_property
@@ -138,9 +140,9 @@ def run_study(request: Request, path: Path) -> dict:
     """
     subjects = _subjects(request)
     context, layers = subjects[0].model.config.context, subjects[0].model.config.layers
-    contexts = _contexts(context, layers, request.quick)
+    contexts = _contexts(request, context, layers)
     chosen = _configurations(request, context, layers)
-    hardware = _Hardware(request, subjects, contexts)
+    hardware = _Hardware(request, subjects, max(contexts[-1], _default_contexts(request.quick, context, layers)[-1]))
     results = Results(path)
     keys, parts = [], []
     for item in chosen:
@@ -199,15 +201,33 @@ def _mask(name: str, path: Path | None, option: str, model: "DeployedModel") -> 
     return open_mask(Path(name) if path is None else path, Loaded(model.decoder, model.tokenizer, model))
 
 
-def _contexts(context: int, layers: int, quick: bool) -> list[int]:
+def _contexts(request: Request, context: int, layers: int) -> list[int]:
+    """Where cycles are counted, rising; the models' own context is among them."""
     if context < LEAST_CONTEXT or context % 4:
         raise UserError(f"the models' context is {context}: a multiple of 4 from {LEAST_CONTEXT} on is needed")
-    doublings = QUICK_DOUBLINGS if quick else DOUBLINGS
-    contexts = [(context // 4) << number for number in range(doublings)]
+    if request.contexts is not None:
+        return _given_contexts(request.contexts, context, layers)
+    return _default_contexts(request.quick, context, layers)
+
+
+def _default_contexts(quick: bool, context: int, layers: int) -> list[int]:
+    """The system has room for the longest, so that all studies of a model share its build but quick ones."""
+    contexts = [(context // 4) << number for number in range(QUICK_DOUBLINGS if quick else DOUBLINGS)]
     fitting = [item for item in contexts if item * layers <= MAX_ROWS]
     if context not in fitting:
         raise UserError(f"the models have {layers} layers of {context} tokens: the store has {MAX_ROWS} rows")
     return fitting
+
+
+def _given_contexts(text: str, context: int, layers: int) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    most = MAX_ROWS // layers
+    if not all(word.isdecimal() and LEAST_MEASURED <= int(word) <= most for word in words):
+        raise UserError(f"--contexts {text}: numbers from {LEAST_MEASURED} to {most} are needed, such as 128,512")
+    contexts = sorted({int(word) for word in words})
+    if context not in contexts:
+        raise UserError(f"--contexts {text}: the models' own, {context}, is needed too")
+    return contexts
 
 
 def _configurations(request: Request, context: int, layers: int) -> list[Configuration]:

@@ -34,7 +34,7 @@ def print_study(study: dict) -> None:
             f"{at['key_rows']:,.0f}",
             f"{at['value_rows']:,.0f}",
             f"{at['bytes'] / 1024:,.0f}",
-            f"{at['energy_pj']['total'] / 1e6:.2f}",
+            f"{at['energy_pj']['total'] / 1e6:.3g}",
         )
     console.print(table)
     console.print(

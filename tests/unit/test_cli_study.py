@@ -68,6 +68,9 @@ def _nothing_begins(folder, monkeypatch):
         (["--policies", "streaming", "--budgets", "4"], "--policies streaming, --budgets 4: sinks is 4: 0 to 3"),
         (["--lanes", "16"], "lanes is 16: the model's head dimension 8 is no multiple of it: try --set lanes=8"),
         (["--lanes", "8", "--out", "old"], "old/study.json: is no study: move it away, or choose another folder"),
+        (["--contexts", "8,x"], "--contexts 8,x: numbers from 4 to 32768 are needed, such as 128,512"),
+        (["--contexts", "2,24"], "--contexts 2,24: numbers from 4 to 32768 are needed"),
+        (["--contexts", "8,48"], "--contexts 8,48: the models' own, 24, is needed too"),
         (["--tokens", "0"], "--tokens"),
     ],
 )
