@@ -2,7 +2,7 @@
 //
 // Arguments: clock in Hz, bits a second, then as parts of one the bytes that are dropped, flipped (one bit) and doubled
 // in each direction, and the seed of these. The first line of standard output is the terminal's path. A line on
-// standard input is a reset; its end is the end.
+// standard input is a reset, which is answered with a line; its end is the end.
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -149,8 +149,11 @@ struct Board {
         if (poll(ends, 2, patience) <= 0 || !ends[0].revents) return true;
         char commands[64];
         const ssize_t count = read(STDIN_FILENO, commands, sizeof commands);
-        if (count > 0) reset = kResetCycles;
-        return count > 0;
+        if (count <= 0) return false;
+        for (reset = kResetCycles; reset > 0;) clock();
+        printf("reset\n");
+        fflush(stdout);
+        return true;
     }
 
     void run() {

@@ -81,6 +81,7 @@ class VirtualBoard:
     def reset(self) -> None:
         """Reset the device, in the middle of whatever it does."""
         self._process.stdin.write(b"\n")
+        self._process.stdout.readline()
 
     def wait(self, seconds: float) -> bool:
         """Give the board so many seconds; whether it still runs."""

@@ -2,7 +2,6 @@
 
 import os
 import random
-import time
 
 import pytest
 
@@ -218,7 +217,6 @@ def test_reset_of_the_device_is_told():
     with board() as device, connect_host(device) as transport:
         transport.write(20, 3)
         device.reset()
-        time.sleep(0.1)
         with pytest.raises(DeviceResetError, match="the device was reset"):
             transport.read(20)
         with pytest.raises(DeviceResetError):
@@ -258,7 +256,6 @@ def test_register_that_does_not_answer_is_told():
                 transport.execute([Access(0), Access(MUTE), Access(0, 9)])
         assert transport.session.hello().name == "test"
         device.reset()
-        time.sleep(0.1)
         transport.session.hello()
         assert transport.read(0) == 8
 
