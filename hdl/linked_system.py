@@ -17,7 +17,8 @@ __all__ = ["LinkedSystem"]
 class LinkedSystem(wiring.Component):
     """An :class:`AttentionSystem` behind a :class:`SerialLink`: what goes onto a board.
 
-    One clock ``clk``, whose frequency is ``link.clock_hz``, and one synchronous active-high reset ``rst``.
+    One clock ``clk``, whose frequency is ``link.clock_hz``, and one synchronous active-high reset ``rst``; with
+    ``unit_clock="own"`` also ``unit_clk`` and ``unit_rst``, as :class:`AttentionSystem` has them.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ class UnitDomain(wiring.Component):
     """An :class:`AttentionUnit` and its :class:`ResultGate` in clock domain ``unit``, with all members in ``sync``.
 
     The two clocks may have any ratio and phase. Their resets come together: whenever one is asserted, both must be at
-    the same time for at least 4 cycles of either clock. They may begin and end in any order; each must come from a
-    flip-flop.
+    the same time for at least 4 cycles of either clock. They may begin and end in any order; what leaves has no meaning
+    while one is asserted.
 
     What the parts of a system rely on, and why it holds here:
 
@@ -35,8 +35,8 @@ class UnitDomain(wiring.Component):
       left before the state was read, which then says done. Merged pulses are no loss: they set the same event.
     * *The unit waits for the host only if the host owes it a beat, and a beat ends the wait*: a wait shorter than a
       cycle, or its end, may be missed by a synchroniser. So ``waiting`` is low also while a beat is offered here or on
-      its way. A beat is known to be taken later than ``waiting`` on the other side has crossed, as the queue's pointer
-      takes two registers more. So no wait of before the beat shows again.
+      its way. That a beat is taken is known no earlier than the ``waiting`` of that time, which is low, as it takes a
+      register more than a synchroniser may be late. So no wait of before the beat shows again.
     * *After a soft reset of the unit no beat of an older packet reaches it, and the answer that was cut is ended before
       the next begins*: see ``reset``. No job can start in between, as accesses wait.
     * *An access under way ends though the core is reset*: the bridge holds it, nothing here withdraws it.

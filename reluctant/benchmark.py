@@ -4,6 +4,9 @@ The store is full, so that each step also evicts a row: the firmware plans it, t
 replies, while the unit works on other steps. Overhead is the share of the system's cycles that the bare unit, driven
 by a host without delay, does not need. BUZZ and NACL evict other rows than the bare unit, which always takes those
 that the policy's metric names over the whole store, so for them it can be a little below zero.
+
+``--clocks 2,1`` gives the unit a clock of its own, here of half the period; cycles are then those of the unit's clock,
+but for the firmware's.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from reluctant.hdl.system_config import SystemConfig
 from reluctant.hdl.verilog import system_to_verilog
 from reluctant.sim.benchmark import HEADS, repeated_rows
 from reluctant.sim.build import compile_bench
+from reluctant.sim.clocks import Clocks
 from reluctant.sim.program import Job, Program, Step, WaitIdle, Write
 from reluctant.sim.run import simulate
 from reluctant.sim.transport import SimulatedTransport
@@ -43,14 +47,14 @@ POLICIES = (Policy.STREAMING, Policy.H2O, Policy.BUZZ, Policy.NACL)
 
 @dataclass(frozen=True)
 class Overhead:
-    """Cycles of the measured steps.
+    """Cycles of the measured steps, of the unit's clock.
 
     ``instructions`` and ``active`` are the core's over all steps, the warm-up and the filling of the store left out.
     """
 
     lanes: int
     policy: PolicySettings
-    system: int
+    system: float
     unit: int
     active: int
     instructions: int
@@ -75,12 +79,14 @@ def _layer(trace: Trace) -> tuple[LayerSettings, tuple[np.ndarray, ...]]:
     return LayerSettings.create(HEADS, HEAD_DIM, normaliser=Normaliser.RMS_HEAD), arrays
 
 
-def _system(config: SystemConfig, policy: PolicySettings, settings: LayerSettings, arrays) -> tuple[int, int, int]:
+def _system(
+    config: SystemConfig, policy: PolicySettings, settings: LayerSettings, arrays, clocks: Clocks | None
+) -> tuple[int, int, int]:
     """(cycles of the measured steps, active cycles of the core and its instructions per measured step)."""
     firmware = build(config)
     bench = compile_bench(system_to_verilog(config, firmware.image), top="sparse_attention_system")
     keys, values, queries = arrays
-    with SimulatedTransport(bench, config.unit.lanes) as transport, System(transport, config) as system:
+    with SimulatedTransport(bench, config.unit.lanes, clocks=clocks) as transport, System(transport, config) as system:
         system.configure_layer(0, settings)
         sequence = system.open_sequence(0, policy, 1)
         sequence.prefill(0, keys[:, :ROWS], values[:, :ROWS])
@@ -117,14 +123,17 @@ def _unit(config: UnitConfig, policy: PolicySettings, settings: LayerSettings, a
     return busy(WARM_UP + STEPS) - busy(WARM_UP)
 
 
-def measure(trace: Trace, lanes: int, policy: Policy) -> Overhead:
-    """Run a policy at the given lanes: 8 heads, d = 64, n = 256, the store full."""
+def measure(trace: Trace, lanes: int, policy: Policy, clocks: Clocks | None = None) -> Overhead:
+    """Run a policy at the given lanes: 8 heads, d = 64, n = 256, the store full; with clocks, on two."""
     unit = UnitConfig(lanes=lanes, head_dim=HEAD_DIM, slots=ROWS, heads=HEADS, kv_heads=HEADS)
-    config = SystemConfig(unit=unit)
+    config = SystemConfig(unit=unit, unit_clock="own" if clocks else "shared")
+    half, unit_half, _ = clocks or Clocks()
     chosen = PolicySettings.create(policy, ROWS)
     settings, arrays = _layer(trace)
-    system, active, instructions = _system(config, chosen, settings, arrays)
-    return Overhead(lanes, chosen, system, _unit(unit, chosen, settings, arrays), active, instructions)
+    system, active, instructions = _system(config, chosen, settings, arrays, clocks)
+    return Overhead(
+        lanes, chosen, system * half / unit_half, _unit(unit, chosen, settings, arrays), active, instructions
+    )
 
 
 def _print(measurements: list[Overhead]) -> bool:
@@ -148,13 +157,19 @@ def _print(measurements: list[Overhead]) -> bool:
     return all(item.met for item in measurements)
 
 
+def _clocks(text: str) -> Clocks:
+    return Clocks(*map(int, text.split(","))).check()
+
+
 def main() -> int:
     """Measure and print; exit code 1 if a bound is missed."""
     parser = argparse.ArgumentParser(prog="python -m reluctant.benchmark", description=__doc__)
     parser.add_argument("--trace", type=Path, help="trace to take rows from (the bundled one)")
+    parser.add_argument("--clocks", type=_clocks, help="half periods of clk and of the unit's own clock, as 2,1")
     arguments = parser.parse_args()
+    clocks = arguments.clocks
     trace = load_trace(arguments.trace or Path(str(files("reluctant") / "data" / "demo.npz")))
-    return 0 if _print([measure(trace, lanes, policy) for lanes in BOUNDS for policy in POLICIES]) else 1
+    return 0 if _print([measure(trace, lanes, policy, clocks) for lanes in BOUNDS for policy in POLICIES]) else 1
 
 
 if __name__ == "__main__":

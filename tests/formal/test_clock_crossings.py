@@ -1,0 +1,81 @@
+"""Crossings between clocks that tick in any order, with synchronisers that are late at will."""
+
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal
+
+from reluctant.hdl.bus_crossing import BusCrossing
+from reluctant.hdl.event_crossing import EventCrossing
+
+from .harness import check
+from .two_clocks import TwoClocks
+
+
+def test_no_event_is_lost_or_made_up(tmp_path):
+    """Any pulses, any order of ticks, 24 of them in all: a pulse out follows each one in before long, and none comes
+    of nothing."""
+    m, dut = Module(), EventCrossing(i_domain="unit", o_domain="sync")
+    clocks = TwoClocks(m, dut, patience=2)
+    sent, got = dut.i & clocks.there, dut.o & clocks.here
+    owed, age = Signal(6), Signal(6)
+    m.d.sync += owed.eq(Mux(got, Mux(owed == 0, 0, owed - 1) + sent, owed + sent))
+    m.d.comb += Assert(~got | (owed != 0))
+    # Merged pulses: what counts is that one comes after the latest.
+    waits = Signal()
+    m.d.sync += waits.eq(sent | (waits & ~got))
+    m.d.sync += age.eq(Mux(waits & ~sent & ~got, age + 1, 0))
+    m.d.comb += Assert(age < 22)
+    check(tmp_path, m, [dut.i, *clocks.inputs], depth=26)
+
+
+def _hold(m: Module, dut, tick, request, done, signals):
+    """The rules of a RegisterBus, for the side that asks: what must be assumed, or shown, of it in each cycle."""
+    before, was, was_done = Signal(len(Cat(signals))), Signal(), Signal()
+    with m.If(tick):
+        m.d.sync += [before.eq(Cat(signals)), was.eq(request & ~done), was_done.eq(request & done)]
+    return (~was | (request & (Cat(signals) == before))) & ~(was_done & request)
+
+
+def test_each_access_arrives_once_and_gets_its_answer(tmp_path):
+    """Any accesses, any answers of a unit that takes its time, any order of ticks, 22 of them in all.
+
+    No access begins without being asked for, or while it is to wait; it is as it was asked and keeps the bus's rules;
+    its answer, and whether it started a job, is what the unit said.
+    """
+    m, dut = Module(), BusCrossing(2)
+    clocks = TwoClocks(m, dut, patience=3)
+    bus, unit, here, there = dut.bus, dut.unit, clocks.here, clocks.there
+    what = [bus.write, bus.addr, bus.data[:2], bus.strobe[:1]]
+    arrived = [unit.write, unit.addr, unit.data[:2], unit.strobe[:1]]
+    m.d.comb += [
+        Assume(_hold(m, dut, here, bus.request, bus.done, what)),
+        Assert(_hold(m, dut, there, unit.request, unit.done, arrived)),
+        Assume(unit.request | ~unit.done),
+        Assume(unit.request | ~dut.unit_started),
+    ]
+    # Since the access before was answered: it is under way at the unit; answered there, how, and started.
+    began, ended, started = Signal(), Signal(), Signal()
+    answer, said = Signal(3), Cat(unit.error, unit.read_data[:2])
+    finished, done = there & unit.request & unit.done, here & bus.request & bus.done
+    m.d.sync += [
+        began.eq((began | (there & unit.request)) & ~done),
+        ended.eq((ended | finished) & ~done),
+        started.eq((started | (there & dut.unit_started)) & ~done),
+    ]
+    with m.If(finished):
+        m.d.sync += answer.eq(said)
+    with m.If(unit.request):
+        m.d.comb += [Assert(bus.request), Assert(Cat(arrived) == Cat(what)), Assert(~ended)]
+    with m.If(bus.done):
+        m.d.comb += [
+            Assert(bus.request & ended),
+            Assert(Cat(bus.error, bus.read_data[:2]) == answer),
+            Assert(dut.started == started),
+        ]
+    m.d.comb += Assert(bus.done | ~dut.started)
+    waited = Signal()
+    m.d.sync += waited.eq(dut.wait & (waited | ~bus.request))
+    m.d.comb += Assert(~waited | ~unit.request)
+    inputs = [bus.request, *what, dut.wait, unit.done, unit.error, unit.read_data, dut.unit_started]
+    data, strobe = Signal(2), Signal()
+    m.d.comb += [bus.data.eq(data), bus.strobe.eq(strobe)]
+    inputs = [bus.request, bus.write, bus.addr, data, strobe, dut.wait, unit.done, unit.error, unit.read_data]
+    check(tmp_path, m, [*inputs, dut.unit_started, *clocks.inputs], depth=22)
