@@ -15,7 +15,7 @@ OWN = replace(SHARED, unit_clock="own")
 
 
 def ports(verilog: str, top: str) -> set[str]:
-    return set(re.split(r"\W+", re.search(rf"\bmodule {top}\((.*?)\);", verilog)[1]))
+    return set(re.findall(r"\w+", re.search(rf"\bmodule {top}\(([^)]*)\);", verilog)[1]))
 
 
 def test_wrong_clocks_are_refused():
