@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from reluctant.hdl.link_protocol import OPERATION_BYTES, Code
+from reluctant.hdl.link_protocol import MOVING_BITS, OPERATION_BYTES, Code
 
 from .link_session import operation
 from .transport import Access
@@ -35,6 +35,7 @@ class Run:
             and len(self.words) < LONGEST_RUN
             and step in (0, 1)
             and access.address >> 2 == self.address + step * len(self.words)
+            and access.address >> 2 >> MOVING_BITS == self.address >> MOVING_BITS
         )
 
     def add(self, access: Access) -> None:

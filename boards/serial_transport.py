@@ -18,7 +18,7 @@ __all__ = ["BusTimeoutError", "SerialTransport", "identify", "open_port", "open_
 
 PATIENCE = 1 << 24
 """Cycles to wait where a call does not say."""
-MOST_TICKS = 0xFFFF
+MOST_TICKS = 0xFF
 MOST_BEATS = 256
 """Of a RECEIVE."""
 FRAMING = 2

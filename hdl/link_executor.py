@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 
 from .axi_lite import WORD_SHIFT, AxiLiteSignature
 from .link_bus import LinkBus
-from .link_protocol import MARK, SEQUENCES, TICK, Code, Identity, Status
+from .link_protocol import MARK, MOVING_BITS, SEQUENCES, TICK, Code, Identity, Status
 
 __all__ = ["LinkExecutor", "link_beat"]
 
@@ -137,13 +137,14 @@ class LinkExecutor(wiring.Component):
 
     def _time(self, m: Module):
         """The clock of what is waited for, and the limit that moves up to 0 with it."""
-        self._restart, self._waiting, self._tick = (Signal(name=name) for name in ("restart", "waiting", "tick"))
+        self._waiting, self._tick = Signal(name="waiting"), Signal(name="tick")
         self._expired, self._next_address = Signal(), Signal()
         time = Signal(range(TICK))
-        m.d.comb += [self._tick.eq(time == TICK - 1), self._expired.eq(self._argument == 0)]
-        m.d.sync += time.eq(Mux(self._restart, 0, time + 1))
+        moving = self._argument[:MOVING_BITS]
+        m.d.comb += [self._tick.eq(time == TICK - 1), self._expired.eq(moving == 0)]
+        m.d.sync += time.eq(Mux(self._waiting | self._bus.busy, time + 1, 0))
         with m.If((self._waiting & self._tick) | self._next_address):
-            m.d.sync += self._argument.eq(self._argument + 1)
+            m.d.sync += moving.eq(moving + 1)
 
     def _accept(self, m: Module):
         """From the frame to the program in it."""
@@ -182,7 +183,7 @@ class LinkExecutor(wiring.Component):
         """The next operation: its four bytes move through the registers of what they mean."""
         with m.State("OPERATION"), m.If(self.settled):
             place = self._index[:2]
-            m.d.comb += [self.take.eq(1), self._restart.eq(1)]
+            m.d.comb += self.take.eq(1)
             m.d.sync += self._index.eq(self._index + 1)
             with m.If(place == 0):
                 m.d.sync += [self._code.eq(self.data[: len(self._code)]), self._mark.eq((self.data & MARK).any())]
@@ -250,7 +251,7 @@ class LinkExecutor(wiring.Component):
         bus, act = self._bus, self._act
         with m.If(~self._busy):
             wrong = self._wrong | self._refused | self._bad
-            m.d.comb += [self._restart.eq(1), bus.start.eq(~wrong)]
+            m.d.comb += bus.start.eq(~wrong)
             m.d.comb += [act.begin.eq(1), act.refuse.eq(wrong), act.stop.eq(wrong)]
         with m.Elif(bus.busy):
             m.d.comb += [bus.take.eq(bus.answered), act.refuse.eq(bus.refused), act.stop.eq(bus.refused)]
@@ -262,7 +263,7 @@ class LinkExecutor(wiring.Component):
         bus, act = self._bus, self._act
         with m.If(~self._busy):
             m.d.comb += [flag.eq(self.settled) for flag in (self.take, self._shift, act.byte)]
-            m.d.comb += [self._restart.eq(1), act.begin.eq(self.settled & self._last_of_word)]
+            m.d.comb += act.begin.eq(self.settled & self._last_of_word)
             m.d.comb += bus.start.eq(act.begin & ~self._wrong)
         with m.Else():
             m.d.comb += [flag.eq(bus.answered | self._wrong) for flag in (self.put, bus.take, act.step)]

@@ -20,6 +20,7 @@ __all__ = [
     "HELLO",
     "LENGTH_BYTES",
     "MARK",
+    "MOVING_BITS",
     "OPERATION_BYTES",
     "PROTOCOL",
     "SEQUENCES",
@@ -40,6 +41,8 @@ SEQUENCES = 0x80
 OPERATION_BYTES = 4
 TICK = 1024
 """Clock cycles: the unit of limits, and how long a register may take to answer."""
+MOVING_BITS = 8
+"""Low bits of an argument that move, modulo 256: as a limit towards 0, as an address from word to word."""
 MARK = 8
 """Bit of a code: STAY or LAST."""
 
@@ -50,19 +53,19 @@ class Code(IntEnum):
     END
         The program is over.
     WAIT
-        Until the interrupt line is high, the device offers a beat, or ``argument`` (negative, 16 bits) ticks have
-        passed.
+        Until the interrupt line is high, the device offers a beat, or so many ticks have passed as ``argument`` says:
+        the low byte of a number below 0, or 0.
     ECHO
         Gives the bytes that follow.
     IDENTIFY
         Gives the :class:`Identity`, if ``count`` is its size less one.
     READ
-        Gives the words at the word address ``argument`` and on; with STAY all from there.
+        Gives the words at the word address ``argument`` and on, within 256 words; with STAY all from there.
     WRITE
         Writes the words that follow, to addresses as READ; gives a byte for each, 1 if it was refused.
     SEND
-        Offers the beats that follow to the device; with LAST the last one ends a packet. Waits, ``argument`` ticks in
-        all as WAIT does, for the device to take the one before. If it does not, that beat and all behind it, those of
+        Offers the beats that follow to the device; with LAST the last one ends a packet. Waits, as long as WAIT would
+        in all, for the device to take the one before. If it does not, that beat and all behind it, those of
         further SENDs too, are skipped. Gives a byte for each beat, 1 if it was skipped.
     RECEIVE
         Gives beats of the device, up to the end of a packet, as they come; waits for them as WAIT does. The last
