@@ -6,12 +6,14 @@ writes the table. Numbers come from nowhere else.
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 from reluctant.boards.board import Board, boards
 from reluctant.boards.place import PlacementError, PlaceOptions
 from reluctant.golden.errors import UserError
+from reluctant.sim.clocks import Clocks
 
 from .board_steps import ROWS, StepCost, step_cost
 
@@ -51,8 +53,7 @@ def _of(used: dict, names: tuple[str, ...]) -> str:
 def row(report: dict, cost: StepCost) -> list[str]:
     """Cells of a board's line, from its build's report and what its steps cost."""
     unit, used, clocks = report["configuration"]["unit"], report["utilisation"], report["clocks"]
-    mhz = clocks.get("unit_clk", clocks["clk"])["mhz"]
-    micros = cost.cycles / mhz
+    micros = cost.cycles / clocks["clk"]["mhz"]
     rows = "" if cost.rows == ROWS else f" (n = {cost.rows})"
     return [
         report["board"],
@@ -107,12 +108,21 @@ def _report(board: Board, folder: Path, options: PlaceOptions) -> dict:
     return build_board(board, folder, options=options)
 
 
+def _clocks(board: Board) -> Clocks | None:
+    """Half periods in the ratio of the board's two clocks; None: it has one."""
+    if board.system.unit_clock != "own":
+        return None
+    ratio = Fraction(board.unit_clock_mhz / board.clock_mhz).limit_denominator(16)
+    return Clocks(ratio.numerator, ratio.denominator)
+
+
 def _cost(board: Board, folder: Path) -> StepCost:
-    """Kept beside the build. A step's cycles are those of a system with one clock."""
-    file, name = folder / "steps.json", f"{board.system.hash:08x}"
+    """Kept beside the build."""
+    clocks = _clocks(board)
+    file, name = folder / "steps.json", f"{board.system.hash:08x} {clocks}"
     if file.is_file() and (kept := json.loads(file.read_text(encoding="utf-8"))).get("hash") == name:
         return StepCost(**kept["cost"])
-    cost = step_cost(replace(board.system, unit_clock="shared"))
+    cost = step_cost(board.system, clocks)
     file.write_text(json.dumps({"hash": name, "cost": asdict(cost)}) + "\n", encoding="utf-8")
     return cost
 

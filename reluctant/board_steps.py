@@ -16,6 +16,7 @@ from reluctant.hdl.system_config import SystemConfig
 from reluctant.hdl.verilog import system_to_verilog
 from reluctant.sim.benchmark import repeated_rows
 from reluctant.sim.build import compile_bench
+from reluctant.sim.clocks import Clocks
 from reluctant.sim.transport import SimulatedTransport
 
 from .energy import Work, energy_pj
@@ -29,15 +30,18 @@ WARM_UP, STEPS = 2, 8
 
 @dataclass(frozen=True)
 class StepCost:
-    """Means of steps that each attend to ``rows`` rows; cycles from the end of one answer to the end of the next."""
+    """Means of steps that each attend to ``rows`` rows; cycles of ``clk`` from the end of one answer to the next's."""
 
     rows: int
     cycles: float
     energy_pj: float
 
 
-def step_cost(config: SystemConfig) -> StepCost:
-    """Run the bundled trace's rows, repeated to the system's sizes, with policy ``streaming`` and ReLU."""
+def step_cost(config: SystemConfig, clocks: Clocks | None = None) -> StepCost:
+    """Run the bundled trace's rows, repeated to the system's sizes, with policy ``streaming`` and ReLU.
+
+    ``clocks`` are those of a system whose unit has a clock of its own.
+    """
     unit = config.unit
     rows = min(ROWS, unit.slots)
     trace = load_trace(Path(str(files("reluctant") / "data" / "demo.npz")))
@@ -46,7 +50,7 @@ def step_cost(config: SystemConfig) -> StepCost:
     queries = repeated_rows(trace.q[1], unit.heads, tokens, unit.head_dim)
     normaliser = Normaliser.RMS_HEAD if "rms_head" in unit.normalisers else Normaliser.NONE
     bench = compile_bench(system_to_verilog(config, build(config).image), top="sparse_attention_system")
-    with SimulatedTransport(bench, unit.lanes) as transport, System(transport, config) as system:
+    with SimulatedTransport(bench, unit.lanes, clocks=clocks) as transport, System(transport, config) as system:
         system.configure_layer(0, LayerSettings.create(unit.heads, unit.head_dim, normaliser=normaliser))
         sequence = system.open_sequence(0, PolicySettings.create(Policy.STREAMING, rows), 1)
         sequence.prefill(0, keys[:, :rows], values[:, :rows])

@@ -1,15 +1,17 @@
 """The page of boards: its table, from reports alone, and its examples."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reluctant.board_page import BEGIN, COLUMNS, END, insert, row, table
+from reluctant.board_page import BEGIN, COLUMNS, END, _clocks, insert, row, table
 from reluctant.board_steps import StepCost, step_cost
 from reluctant.boards.board import boards, load_board
 from reluctant.boards.constraints import constraints
 from reluctant.golden.errors import UserError
+from reluctant.sim.clocks import Clocks
 from tests.integration.systems import CONFIG
 
 PAGE = Path(__file__).parents[2] / "docs" / "boards.md"
@@ -40,9 +42,17 @@ def test_row():
         "clock, MHz": "24 / 48",
         "Fmax, MHz": "26.5 / 50.0",
         "cycles a step": "9,600 (n = 128)",
-        "µs a step": "200",
-        "mW, model": "2.00",
+        "µs a step": "400",
+        "mW, model": "1.00",
     }
+
+
+def test_two_clocks_run_in_their_ratio():
+    board = boards()["ulx3s-85f"]
+    own = replace(board.system, unit_clock="own")
+    assert _clocks(replace(board, system=replace(board.system, unit_clock="shared"))) is None
+    assert _clocks(replace(board, system=own, clock_mhz=60, unit_clock_mhz=120)) == Clocks(2, 1)
+    assert _clocks(replace(board, system=own, clock_mhz=50, unit_clock_mhz=125)) == Clocks(5, 2)
 
 
 def test_table_goes_between_the_marks():
