@@ -1,5 +1,7 @@
 """Real bitstreams, one for each family: a small design with a memory and a multiplier, on the tools of PyPI alone."""
 
+from dataclasses import replace
+
 import pytest
 from amaranth.back import verilog
 from amaranth.hdl import Cat, Module, Signal
@@ -17,11 +19,15 @@ pytest.importorskip("amaranth_boards")
 
 
 class Sample(wiring.Component):
-    """What arrives on rx goes through 8 Kib of memory and a multiplier to tx."""
+    """What arrives on rx goes through 8 Kib of memory and a multiplier to tx; with ``own``, unit_clk counts for led."""
 
     rx: In(1)
     tx: Out(1)
     led: Out(1)
+
+    def __init__(self, own: bool):
+        self.own = own
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
@@ -37,25 +43,32 @@ class Sample(wiring.Component):
             multiplier.a.eq(ram.read_data),
             multiplier.b.eq(ram.read_data[8:]),
             self.tx.eq(product.xor()),
-            self.led.eq(address[-1]),
         ]
+        if self.own:
+            count = Signal(16)
+            m.d.unit += count.eq(count + 1)
+            m.d.comb += self.led.eq(count[-1])
+        else:
+            m.d.comb += self.led.eq(address[-1])
         return m
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "starts", "resources"),
+    ("name", "unit_mhz", "size", "starts", "resources"),
     [
         # 0x7EAA997E: the word that wakes an iCE40.
-        ("icebreaker", 104_090, bytes.fromhex("ff0000ff7eaa997e"), {"logic cells", "block RAM", "PLL"}),
-        ("ulx3s-25f", None, b"\xff\x00", {"LUT4", "flip-flops", "block RAM", "DSP", "PLL"}),
-        ("tang-nano-9k", None, b"1" * 32, {"LUT4", "flip-flops", "block RAM"}),
+        ("icebreaker", None, 104_090, bytes.fromhex("ff0000ff7eaa997e"), {"logic cells", "block RAM", "PLL"}),
+        ("ulx3s-25f", 120, None, b"\xff\x00", {"LUT4", "flip-flops", "block RAM", "DSP", "PLL"}),
+        ("tang-nano-9k", None, None, b"1" * 32, {"LUT4", "flip-flops", "block RAM"}),
     ],
 )
-def test_a_bitstream(name, size, starts, resources):
-    board = boards()[name]
-    text = verilog.convert(Sample(), name="sample", platform=Technology(board.family), emit_src=False)
-    result = implement(board, text, "sample", options=PlaceOptions(seeds=1), wheels=True)
+def test_a_bitstream(name, unit_mhz, size, starts, resources):
+    own = unit_mhz is not None
+    board = replace(boards()[name], unit_clock_mhz=unit_mhz)
+    text = verilog.convert(Sample(own), name="sample", platform=Technology(board.family), emit_src=False)
+    result = implement(board, text, "sample", own_unit_clock=own, options=PlaceOptions(seeds=1), wheels=True)
     assert result.placement.met
+    assert list(result.placement.clocks) == ["clk", *(["unit_clk"] if own else [])]
     assert all(clock.path is not None for clock in result.placement.clocks.values())
     image = result.files[result.bitstream]
     assert image.startswith(starts)
