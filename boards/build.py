@@ -18,7 +18,7 @@ from .placement import RESOURCES, Placement
 from .pll import Pll, find_pll
 from .processes import Processes
 from .synthesis import synthesis_script
-from .toolchain import Tool, find_tool
+from .toolchain import Tool, find_tools
 
 __all__ = ["Implementation", "Watch", "board_clocks", "implement"]
 
@@ -109,8 +109,10 @@ def implement(
         If synthesis fails, or the system does not fit.
     """
     options, watch = options or PlaceOptions(), watch or Watch()
-    names = ("yosys", f"nextpnr-{board.family}", PACKERS[board.family])
-    tools = {name: find_tool(name, wheels=wheels) for name in names}
+    nextpnr, packer = f"nextpnr-{board.family}", PACKERS[board.family]
+    tools = find_tools(("yosys",), wheels=wheels)
+    # What nextpnr and gowin_pack know of Gowin's chips must come from one version of Apycula.
+    tools |= find_tools((nextpnr, packer), wheels=wheels, alike=board.family == "gowin")
     pll = board_clocks(board, own_unit_clock=own_unit_clock)
     clocks = {"clk": pll.mhz} | ({} if pll.unit_mhz is None else {"unit_clk": pll.unit_mhz})
     files = _sources(board, pll, clocks, system, module)
@@ -122,7 +124,7 @@ def implement(
         watch.stage("synthesis")
         run.synthesise()
         watch.stage("place and route")
-        chosen, *others = place(board, tools[names[1]], folder, clocks, options, processes, watch.seeds)
+        chosen, *others = place(board, tools[nextpnr], folder, clocks, options, processes, watch.seeds)
         outputs = {file: text.encode() for file, text in files.items()}
         bitstream = None
         if chosen.met:

@@ -1,5 +1,6 @@
 """openFPGALoader: its command for a board, and what its complaints mean."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -79,15 +80,16 @@ def _hint(board: Board, text: str) -> str:
     if "error while loading shared libraries" in lower:
         library = text.split("libraries: ")[1].split(":")[0]
         return f"openFPGALoader needs {library}: on Debian and Ubuntu, apt install libftdi1-2 libusb-1.0-0"
-    if "permission" in lower or "-4" in lower or "insufficient" in lower or "access denied" in lower:
+    # libftdi's errors of opening a device: -3 it is not there, -4 no permission, -5 it is in use.
+    if re.search(r": -4\b|permission|insufficient|access denied", lower):
         return (
             "you may not use its USB device: 'reluctant flash --udev | sudo tee /etc/udev/rules.d/60-reluctant.rules', "
             "'sudo udevadm control --reload', then plug it in again"
         )
-    if "not found" in lower or "no device" in lower or "-3" in lower or "can't open" in lower:
+    if re.search(r": -3\b|not found|no device", lower):
         cable = "connect its USB cable (one that carries data, not only power)"
         return f"{cable}. {board.notes}".strip() if board.notes else cable
-    if "claim" in lower or "busy" in lower:
+    if re.search(r": -5\b|claim|busy", lower):
         return "another program uses it: close serial terminals and other programmers"
     return "openFPGALoader says why above"
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from reluctant.golden.errors import UserError
 
-__all__ = ["Tool", "find_tool"]
+__all__ = ["Tool", "find_tool", "find_tools"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,23 @@ class Tool:
         First words of its command line.
     version
         As people say it, such as ``0.70 (PyPI)``.
+    native
+        Not of PyPI.
     """
 
     name: str
     command: tuple[str, ...]
     version: str
+    native: bool = False
+
+
+def find_tools(names: Iterable[str], *, wheels: bool = False, alike: bool = False) -> dict[str, Tool]:
+    """Name to tool; with ``alike`` all native or all of PyPI: see :func:`find_tool`."""
+    names = tuple(names)
+    tools = {name: find_tool(name, wheels=wheels) for name in names}
+    if alike and len({tool.native for tool in tools.values()}) > 1:
+        return find_tools(names, wheels=True)
+    return tools
 
 
 @cache
@@ -106,7 +119,7 @@ def _native(name: str, program: Program) -> Tool | None:
     if path is None or Path(path).parent == Path(sys.executable).parent:
         return None
     if program.version_option is None:
-        return Tool(name, (path,), "native")
+        return Tool(name, (path,), "native", native=True)
     try:
         result = subprocess.run([path, program.version_option], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -114,4 +127,4 @@ def _native(name: str, program: Program) -> Tool | None:
     words = re.search(r"(?:Yosys |nextpnr-)(\d+)\.(\d+)", result.stdout + result.stderr)
     if result.returncode or words is None or tuple(map(int, words.groups())) < program.minimum:
         return None
-    return Tool(name, (path,), f"{words[1]}.{words[2]} (native)")
+    return Tool(name, (path,), f"{words[1]}.{words[2]} (native)", native=True)

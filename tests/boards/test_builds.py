@@ -1,5 +1,6 @@
 """Real bitstreams, one for each family: a small design with a memory and a multiplier, on the tools of PyPI alone."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from reluctant.boards.board import boards
 from reluctant.boards.build import implement
 from reluctant.boards.place import PlaceOptions
+from reluctant.cli import main
 from reluctant.hdl.memory import Ram
 from reluctant.hdl.multiplier import Multiplier
 from reluctant.hdl.technology import Technology
@@ -76,3 +78,21 @@ def test_a_bitstream(name, unit_mhz, size, starts, resources):
     assert resources <= result.resources.keys()
     assert result.resources["block RAM"][0] <= 2
     assert all(said.endswith("(PyPI)") for said in result.tools.values())
+
+
+def test_a_whole_system(tmp_path, capsys):
+    """``reluctant build`` of a very small system, firmware and serial link included."""
+    pytest.importorskip("ziglang")
+    sizes = ("lanes=4", "head_dim=16", "slots=16", "heads=2", "kv_heads=1")
+    options = [word for setting in sizes for word in ("--set", setting)]
+    out = tmp_path / "out"
+    assert main(["build", "--board", "ulx3s-25f", "--wheels", "--seeds", "1", "--out", str(out), *options]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["timing_met"]
+    assert all(clock["fmax_mhz"] >= clock["mhz"] for clock in report["clocks"].values())
+    # The core's memory of 16 KiB alone takes 8 of these blocks.
+    assert report["utilisation"]["block RAM"]["used"] >= 8
+    assert report["utilisation"]["DSP"]["used"] >= 4
+    assert (out / report["bitstream"]).read_bytes()[:2] == b"\xff\x00"
+    assert main(["flash", "--board", "ulx3s-25f", "--from", str(out), "--dry-run"]) == 0
+    assert f"-b ulx3s -m {out / 'ulx3s-25f.bit'}" in capsys.readouterr().out

