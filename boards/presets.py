@@ -14,26 +14,33 @@ _CONSTRAINTS = {"ice40": ".pcf", "ecp5": ".lpf", "gowin": ".sdc"}
 
 @dataclass(frozen=True)
 class BoardClock:
-    """The clock that a board's build must reach.
+    """The clocks that a board's build must reach.
 
     Attributes
     ----------
     mhz
-        Frequency of the system's clock.
+        Frequency of ``clk``.
     suffix
         File type of the constraints: ``.pcf`` (nextpnr-ice40), ``.lpf`` (nextpnr-ecp5) or ``.sdc`` (Gowin).
+    unit_mhz
+        Frequency of ``unit_clk``, of a system whose unit has its own clock; None: the board has none.
     """
 
     mhz: float
     suffix: str
+    unit_mhz: float | None = None
 
-    def constraint(self, port: str = "clk") -> str:
-        """Text of a constraint file for the clock on ``port``."""
+    def constraint(self, *, own_unit_clock: bool = False) -> str:
+        """Text of a constraint file for the ports clk and, with ``own_unit_clock``, unit_clk."""
+        clocks = {"clk": self.mhz} | ({"unit_clk": self.unit_mhz} if own_unit_clock and self.unit_mhz else {})
+        return "".join(self._line(port, mhz) for port, mhz in clocks.items())
+
+    def _line(self, port: str, mhz: float) -> str:
         if self.suffix == ".pcf":
-            return f"set_frequency {port} {self.mhz:g}\n"
+            return f"set_frequency {port} {mhz:g}\n"
         if self.suffix == ".sdc":
-            return f"create_clock -name {port} -period {1e3 / self.mhz:.4f} [get_ports {port}]\n"
-        return f'FREQUENCY PORT "{port}" {self.mhz:g} MHZ;\n'
+            return f"create_clock -name {port} -period {1e3 / mhz:.4f} [get_ports {port}]\n"
+        return f'FREQUENCY PORT "{port}" {mhz:g} MHZ;\n'
 
 
 PRESETS: dict[str, SystemConfig] = {
@@ -52,7 +59,8 @@ SUMMARIES: dict[str, str] = {
 }
 
 CLOCKS: dict[str, BoardClock] = {
-    name: BoardClock(board.clock_mhz, _CONSTRAINTS[board.family]) for name, board in boards().items()
+    name: BoardClock(board.clock_mhz, _CONSTRAINTS[board.family], board.unit_clock_mhz)
+    for name, board in boards().items()
 }
 """Presets that are boards, with their clocks."""
 

@@ -64,10 +64,10 @@ def generate(
     """Write the files of a unit or of a system to the folder ``out``, all or none, and give its Verilog.
 
     A unit's folder gets ``<name>.v``, ``registers.rdl``, ``registers.h``, ``registers.html/index.html``,
-    ``config.json`` and, for a board's preset, a clock constraint ``<name>.pcf`` or ``.lpf``. A system's has also the
-    registers that its host sees, ``system_registers.*``, what host and firmware say to each other, ``messages.h``, the
-    image ``firmware.bin`` that is in the Verilog too, and ``firmware/``, its sources with a makefile. Equal arguments
-    give equal bytes.
+    ``config.json`` and, for a board's preset, constraints of its clocks, ``<name>.pcf``, ``.lpf`` or ``.sdc``. A
+    system's has also the registers that its host sees, ``system_registers.*``, what host and firmware say to each
+    other, ``messages.h``, the image ``firmware.bin`` that is in the Verilog too, and ``firmware/``, its sources with a
+    makefile. Equal arguments give equal bytes.
 
     Parameters
     ----------
@@ -100,7 +100,9 @@ def generate(
         _write_registers(RegisterMap(unit), folder, "registers")
         if preset in CLOCKS:
             clock = CLOCKS[preset]
-            (folder / f"{name}{clock.suffix}").write_text(clock.constraint(), encoding="utf-8")
+            own = is_system and config.unit_clock == "own"
+            text_of_clocks = clock.constraint(own_unit_clock=own)
+            (folder / f"{name}{clock.suffix}").write_text(text_of_clocks, encoding="utf-8")
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return text
 

@@ -38,5 +38,8 @@ def test_boards_hold_their_stores():
 
 def test_clock_constraints():
     assert BoardClock(24, ".pcf").constraint() == "set_frequency clk 24\n"
-    assert BoardClock(100, ".lpf").constraint("clock") == 'FREQUENCY PORT "clock" 100 MHZ;\n'
+    assert BoardClock(100, ".lpf").constraint(own_unit_clock=True) == 'FREQUENCY PORT "clk" 100 MHZ;\n'
+    assert BoardClock(60, ".lpf", 120).constraint() == 'FREQUENCY PORT "clk" 60 MHZ;\n'
+    both = 'FREQUENCY PORT "clk" 60 MHZ;\nFREQUENCY PORT "unit_clk" 120 MHZ;\n'
+    assert BoardClock(60, ".lpf", 120).constraint(own_unit_clock=True) == both
     assert BoardClock(27, ".sdc").constraint() == "create_clock -name clk -period 37.0370 [get_ports clk]\n"
