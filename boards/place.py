@@ -93,6 +93,7 @@ def place(
         tries = {seed: pool.submit(one, seed) for seed in seeds}
         try:
             while pending := {future for future in tries.values() if not future.done()}:
+                _check_room(board, folder)
                 _end_useless(tries, options, processes)
                 tick(*_state(tries))
                 wait(pending, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
@@ -119,11 +120,10 @@ def _winner(tries: dict[int, Future]) -> int | None:
 
 
 def _end_useless(tries: dict[int, Future], options: PlaceOptions, processes: Processes) -> None:
-    """End seeds that cannot be chosen any more: those above one that meets timing, all where the chip is too small."""
-    first = next((future.exception() for future in tries.values() if future.done() and future.exception()), None)
+    """End seeds that cannot be chosen any more: those above one that meets timing."""
     met = [seed for seed, future in tries.items() if future.done() and not future.exception() and future.result().met]
     for seed in tries:
-        if (met and seed > met[0] and not options.best) or (first is not None and "does not fit" in str(first)):
+        if met and seed > met[0] and not options.best:
             processes.stop(seed)
 
 
@@ -137,10 +137,22 @@ def _choose(tries: dict[int, Future], options: PlaceOptions) -> list[Placement]:
     return [best, *(item for item in done if item is not best)]
 
 
+def _check_room(board: Board, folder: Path) -> None:
+    """Raise PlacementError as soon as nextpnr has packed more than there is room for: it would search for very long."""
+    log = folder / "nextpnr.1.log"
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    if "cells based on constraints" in text and (problems := overfull(text, board.family)):
+        raise PlacementError(_too_large(board, problems))
+
+
+def _too_large(board: Board, problems: list[str]) -> str:
+    return f"does not fit {board.title}: {', '.join(problems)}"
+
+
 def _reason(board: Board, log: str) -> str:
     """Why nextpnr failed."""
     if problems := overfull(log, board.family):
-        return f"does not fit {board.title}: {', '.join(problems)}"
+        return _too_large(board, problems)
     return f"nextpnr failed: {last_error(log)}"
 
 

@@ -25,9 +25,10 @@ if "--version" in sys.argv:
     sys.exit()
 seed = int(sys.argv[sys.argv.index("--seed") + 1])
 fmax, seconds, log = {results!r}[seed]
+if log is not None:
+    print(log, flush=True)
 time.sleep(seconds)
 if log is not None:
-    print(log)
     sys.exit(1)
 Path(sys.argv[sys.argv.index("--report") + 1]).write_text({report!r}.replace("1234.5", str(fmax)))
 Path(sys.argv[sys.argv.index("--asc") + 1]).write_text(str(seed))

@@ -53,7 +53,13 @@ def test_a_seed_that_cannot_be_routed_does_not_end_the_others(monkeypatch, tmp_p
 def test_what_does_not_fit_is_said_at_once(monkeypatch, tmp_path):
     log = "Info: \t ICESTORM_LC:  6107/  5280   115%\nERROR: Unable to place cell"
     with pytest.raises(PlacementError, match=r"does not fit iCEBreaker \(iCE40 UP5K\): 6,107 logic cells of 5,280"):
-        _place(monkeypatch, tmp_path, {1: (0, 0, log), 2: (30, SLOW, None)})
+        _place(monkeypatch, tmp_path, {1: (0, 0, log)})
+
+
+def test_a_search_for_room_that_is_not_there_is_ended(monkeypatch, tmp_path):
+    log = "Info: \t ICESTORM_LC:  6107/  5280   115%\nInfo: Placed 4 cells based on constraints."
+    with pytest.raises(PlacementError, match="6,107 logic cells of 5,280"):
+        _place(monkeypatch, tmp_path, {1: (0, SLOW, log), 2: (30, SLOW, None)})
 
 
 def test_other_failures_say_what_nextpnr_said(monkeypatch, tmp_path):
