@@ -40,7 +40,7 @@ class LinkBuffer(wiring.Component):
     take : In(1)
         On to the next byte.
     data : Out(8), settled : Out(1)
-        The byte to read; right while ``settled`` is high, 2 cycles after what moved the place.
+        The byte to read; right while ``settled`` is high, 3 cycles after what moved the place.
     at_end : Out(1)
         There is no such byte.
     written, end : Out
@@ -67,7 +67,7 @@ class LinkBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Ram(width=8, depth=2 * self.link.buffer)
+        m.submodules.memory = memory = Ram(width=8, depth=2 * self.link.buffer, latency=2)
         header = self.link.buffer + CRC_BYTES
         executing = Signal()
         write, read, end = (Signal(self.bits + 1, name=name) for name in ("write", "read", "last"))
@@ -98,5 +98,6 @@ class LinkBuffer(wiring.Component):
             m.d.sync += [end.eq(write), write.eq(header)]
         with m.If(self.reply):
             m.d.sync += read.eq(header)
-        m.d.sync += self.settled.eq(~(self.take | self.open | self.reply))
+        moved, resting = self.take | self.open | self.reply, Signal()
+        m.d.sync += [resting.eq(~moved), self.settled.eq(resting & ~moved)]
         return m

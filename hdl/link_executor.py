@@ -42,7 +42,7 @@ def _select(values: Sequence, index):
 class LinkExecutor(wiring.Component):
     """Takes a request from the link's buffer, does it once, and has the reply sent, as ``link_protocol`` says.
 
-    A request with the sequence number of the one before gets the reply that is still there. Two cycles a byte, plus
+    A request with the sequence number of the one before gets the reply that is still there. Three cycles a byte, plus
     what bus and streams take. Every program ends: an access is given up after ``TICK`` cycles, streams and interrupt
     are waited for as long as the program says, and the program is read in one direction only. While an access that was
     given up is not answered, only ECHO and IDENTIFY are done, as the bus must keep its address.

@@ -113,7 +113,7 @@ async def ask(ctx, dut, header: int, program: bytes, *, end: bytes = bytes([Code
         ctx.set(dut.take, 1)
         await ctx.tick()
         ctx.set(dut.take, 0)
-        await ctx.tick()
+        await wait(ctx, 2)
     ctx.set(executor.sent, 1)
     await ctx.tick()
     ctx.set(executor.sent, 0)

@@ -65,11 +65,11 @@ async def request(ctx, dut) -> bytes:
     """What the buffer has, length and CRC included."""
     await pulse(ctx, dut.buffer.open)
     data = []
-    await ctx.tick()
+    await wait(ctx, 2)
     for _ in range(ctx.get(dut.buffer.written)):
         data.append(ctx.get(dut.buffer.data))
         await pulse(ctx, dut.take)
-        await ctx.tick()
+        await wait(ctx, 2)
     return bytes(data)
 
 
