@@ -1,6 +1,7 @@
 """``reluctant build``: a bitstream for a board, what it uses of the chip, how fast it is, and what limits it."""
 
 import json
+import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,7 +87,7 @@ def build_board(
 
     system = as_system(choose_over(board.system, board.name, config, settings))
     firmware = _firmware(system)
-    with new_folder(out) as folder, _watching() as watch:
+    with _ended_cleanly(), new_folder(out) as folder, _watching() as watch:
         watch.stage("Verilog")
         verilog = _verilog(board, system, firmware)
         implementation = implement(
@@ -158,6 +159,20 @@ def _write(
     logs.mkdir()
     for name, text in implementation.logs.items():
         (logs / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _ended_cleanly():
+    """SIGTERM is as Ctrl-C: programs that run are ended, and half-made folders removed."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

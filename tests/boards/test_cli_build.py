@@ -1,6 +1,8 @@
 """``reluctant build`` with tools that stand for the real ones: files, report, failures."""
 
 import json
+import os
+import signal
 import zlib
 
 import pytest
@@ -84,6 +86,14 @@ def test_a_system_that_does_not_fit(verilog, monkeypatch, tmp_path, capsys):
     assert _build(tmp_path / "a", "--seeds", "1") == 1
     assert "error: does not fit iCEBreaker (iCE40 UP5K): 5 SPRAM of 4\n" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_a_build_that_is_ended_leaves_nothing(verilog, monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path / "tools", {1: (30.0, 600, None)})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("reluctant.boards.place._check_room", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert _build(tmp_path / "a", "--seeds", "1") == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["tools"]
 
 
 def test_synthesis_that_fails(verilog, monkeypatch, tmp_path, capsys):
