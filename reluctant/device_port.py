@@ -10,9 +10,11 @@ from reluctant.golden.errors import UserError
 
 __all__ = ["CountedPort", "open_device", "serial_ports"]
 
+PATIENCE = 10.0
+"""Seconds without any answer after which no device is there."""
 SHORT_PATIENCE = 3.0
 """Seconds for a device to answer at a bit rate, while there are others to try."""
-LEAST_TIMEOUT, ROUND_TRIPS = 0.05, 8
+LEAST_TIMEOUT, ROUND_TRIPS, TRIALS = 0.05, 20, 3
 """Seconds after which an answer counts as lost: at least so many, or so many times as long as a short answer takes."""
 
 
@@ -87,7 +89,7 @@ def open_device(port: str, bauds: list[int]) -> SerialTransport:
                 continue
         else:
             line.set_baud(bauds[-1])
-        transport = SerialTransport(line)
+        transport = SerialTransport(line, patience_seconds=PATIENCE)
         transport.session.timeout = max(LEAST_TIMEOUT, ROUND_TRIPS * _round_trip(transport))
         return transport
     except NoAnswerError as error:
@@ -102,10 +104,13 @@ def open_device(port: str, bauds: list[int]) -> SerialTransport:
 
 
 def _round_trip(transport: SerialTransport) -> float:
-    """Seconds until a short answer; a virtual board's line can be slower than its bit rate says."""
-    begin = time.monotonic()
-    transport.poll()
-    return time.monotonic() - begin
+    """Seconds until a short answer, the worst of a few; a virtual board's line is slower than its bit rate says."""
+    worst = 0.0
+    for _ in range(TRIALS):
+        begin = time.monotonic()
+        transport.poll()
+        worst = max(worst, time.monotonic() - begin)
+    return worst
 
 
 def _unanswered(line: CountedPort, bauds: list[int], error: NoAnswerError) -> str:

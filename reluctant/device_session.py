@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reluctant.boards.errors import HostError
 from reluctant.boards.transport import BusError, NoPacketError, TransportError
+from reluctant.golden.errors import UserError
 
 from .device_checks import Bench, Check, CheckFailed, CheckSkipped
 from .device_checks.work import Work
@@ -90,8 +91,8 @@ def _run(bench: Bench, check: Check, session: Session) -> tuple[str, str]:
                 bench.system.close_sequence(number)
         except CheckSkipped as reason:
             return SKIPPED, str(reason)
-        except (CheckFailed, HostError, BusError, NoPacketError, ValueError) as error:
-            # ValueError: an answer or a reply that makes no sense.
+        except (CheckFailed, HostError, BusError, NoPacketError, UserError, ValueError) as error:
+            # UserError: every step of a workload was refused. ValueError: an answer or a reply that makes no sense.
             result, message = FAILED, _words(error)
             _recover(bench)
     except KeyboardInterrupt:
@@ -104,7 +105,7 @@ def _run(bench: Bench, check: Check, session: Session) -> tuple[str, str]:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, CheckFailed | HostError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, CheckFailed | HostError | UserError) else f"{type(error).__name__}: {error}"
 
 
 def _join(*messages: str) -> str:

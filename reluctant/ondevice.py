@@ -166,7 +166,7 @@ def _progress(total: int):
 
         def done(outcome) -> None:
             progress.advance(task)
-            if outcome.result == "failed":
+            if outcome.result == "failed" and console.is_terminal:
                 progress.console.print(f"failed: {outcome.check.name}", markup=False)
 
         yield _Watch(

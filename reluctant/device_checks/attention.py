@@ -20,7 +20,7 @@ from .workloads import draw_trace
 
 __all__ = ["attention_checks", "default_normaliser", "lacks_mode", "lacks_normaliser", "room"]
 
-TOKENS = 12
+TOKENS = 8
 BUDGET = 8
 FEW = 6
 """Rows that leave no room for the default sinks and a recent window."""
