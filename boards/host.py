@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from reluctant.firmware.build import build as build_firmware
 from reluctant.golden.formats import Normaliser
 from reluctant.golden.gating import GatingSettings
 from reluctant.golden.policies import PolicySettings
@@ -18,6 +19,7 @@ from reluctant.hdl.system_config import SystemConfig
 
 from .commands import Commands, Ticket
 from .errors import HostError, NoReplyError, WrongSystemError
+from .firmware_loader import load_firmware
 from .results import Answer, PrefillResult, RegionState, SlotContents, StepResult, SystemInfo, decode_answer
 from .settings import HeadSettings, LayerFormat
 from .transport import Access, Transport
@@ -70,6 +72,8 @@ class Sequence:
 class System:
     """A system behind a transport. A context manager, which closes the transport.
 
+    A core that shares its memory with the unit is held at power-up: its firmware is built and loaded then.
+
     Commands are carried out in order; methods wait for their reply, but for ``submit_step``. What the firmware refuses
     is raised as the :class:`reluctant.boards.errors.CommandError` of its status, what it does not answer as
     :class:`reluctant.boards.errors.NoReplyError`.
@@ -95,6 +99,8 @@ class System:
         self._commands = Commands(transport, self.registers, patience)
         self._formats: dict[int, LayerFormat] = {}
         self._check_identity()
+        if config.unit.shared_memory and self._is_held():
+            load_firmware(transport, self.registers, build_firmware(config).image)
         transport.write(self.registers.address("IRQ_ENABLE"), self.registers.encode("IRQ_ENABLE", reply=1))
 
     def __enter__(self) -> Self:
@@ -102,6 +108,10 @@ class System:
 
     def __exit__(self, *exception) -> None:
         self.transport.__exit__(*exception)
+
+    def _is_held(self) -> bool:
+        status = self.transport.read(self.registers.address("STATUS"))
+        return bool(self.registers.decode("STATUS", status)["held"])
 
     def _check_identity(self) -> None:
         names = ("ID", "VERSION", "CONFIG_HASH")

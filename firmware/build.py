@@ -172,11 +172,12 @@ def _config_header(config: SystemConfig, identity: str) -> str:
         "COUNTERS": len(counters),
     }
     names = ("SLOTS", "HEADS", "KV_HEADS", "HEAD_DIM", "LANES", "JOB_QUEUE", "SOFTMAX", "NORMALISERS", "GAINS")
-    values |= {name: sizes[name] for name in (*names, "COUNT_BITS")}
+    values |= {name: sizes[name] for name in (*names, "COUNT_BITS", "RATE", "HEAD_LOG")}
     values |= {f"MODE_{item.name}": item.value for item in Mode}
     values |= {f"METRIC_{item.name}": item.value for item in Metric}
     # Registers of the unit go by names with this prefix (io.h).
-    values["RELUCTANT_OFFSET_FIRST_COUNTER"] = RegisterMap(unit).address(f"{counters[0]}.LO")
+    if counters:
+        values["RELUCTANT_OFFSET_FIRST_COUNTER"] = RegisterMap(unit).address(f"{counters[0]}.LO")
     lines = [f"#define {name} {value}u" for name, value in values.items()]
     return "\n".join(["#ifndef CONFIG_H", "#define CONFIG_H", "", *lines, "", "#endif", ""])
 

@@ -2,6 +2,10 @@
 
 uint32_t gating_check(const struct gating *gating)
 {
+    if (!HEAD_LOG && gating->active != 0)
+        return 8;
+    if (!HEAD_LOG && gating->mass != 0)
+        return 9;
     if (gating->active > 65535u)
         return 8;
     if (gating->mass >> 31)

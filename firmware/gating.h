@@ -22,12 +22,12 @@ struct gate {
     uint8_t rest[HEADS]; /* Steps that a head stays off. */
 };
 
-/* Number of OPEN's word that is out of range, 0 if none. */
+/* Number of OPEN's word that is out of range, 0 if none. Without a log of heads there is no gating. */
 uint32_t gating_check(const struct gating *gating);
 
 static inline bool gating_on(const struct gating *gating)
 {
-    return (gating->active | gating->mass) != 0;
+    return HEAD_LOG && (gating->active | gating->mass) != 0;
 }
 
 /* No head was observed. */

@@ -23,7 +23,7 @@ static bool bad_stride(const struct policy *policy)
 uint32_t policy_check(const struct policy *policy, uint32_t seed)
 {
     uint32_t kind = policy->kind;
-    if (policy->normalised > (kind == POLICY_H2O))
+    if (policy->normalised > (kind == POLICY_H2O && RATE))
         return 1;
     if (policy->budget == 0 || policy->budget > SLOTS)
         return 2;

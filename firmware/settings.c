@@ -133,16 +133,20 @@ uint32_t tell_counters(void)
     uint32_t clear = command_word(1), low, high, word = 1;
     if (clear > 1)
         return refuse(STATUS_BAD_VALUE, 1);
+#if COUNTERS
     const volatile uint32_t *counter = &unit(FIRST_COUNTER);
     for (uint32_t i = 0; i < 2 * COUNTERS; i++)
         reply_word(word++, counter[i]);
+#endif
     READ_CORE_COUNTER("mcycle", low, high);
     reply_word(word++, low);
     reply_word(word++, high);
     READ_CORE_COUNTER("minstret", low, high);
     reply_word(word++, low);
     reply_word(word++, high);
+#if COUNTERS
     if (clear)
         unit(COUNTERS_CLEAR) = 1;
+#endif
     return answer(word - 1);
 }

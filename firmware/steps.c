@@ -222,6 +222,7 @@ static uint32_t judge(struct flight *flight, uint32_t bits)
     return STATUS_OK;
 }
 
+#if HEAD_LOG
 static void observe_heads(const struct flight *flight, uint32_t job)
 {
     struct gate *gate = &flight->place->gate;
@@ -235,6 +236,13 @@ static void observe_heads(const struct flight *flight, uint32_t job)
         }
     }
 }
+#else
+static void observe_heads(const struct flight *flight, uint32_t job)
+{
+    (void)flight;
+    (void)job;
+}
+#endif
 
 /* No more jobs of a STEP are started. */
 static void fail_work(uint32_t serial, uint32_t status)

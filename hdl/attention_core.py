@@ -20,13 +20,40 @@ from .row_appender import RowAppender
 from .row_fetch import RowFetch
 from .row_loader import RowLoader, input_beat
 from .row_selector import RowSelector
+from .shared_memory import StorePort
 from .slot_statistics import SlotStatistics, slot_record
 from .slot_walker import SlotWalker
 
-__all__ = ["AttentionCore"]
+__all__ = ["AttentionCore", "core_members"]
 
 IN_FLIGHT_BITS = 7
 """Jobs between their start and their end: two in the input banks, and a head or two in each stage behind."""
+
+
+def core_members(config: UnitConfig) -> dict:
+    """The members of a unit's data path, see :class:`AttentionCore`."""
+    lanes = config.sizes.normaliser_lanes
+    members = {
+        "job": In(stream.Signature(layouts.job(config))),
+        "i": In(stream.Signature(input_beat(config))),
+        "o": Out(stream.Signature(result_beat(config))),
+        "settings_addr": Out(range(max(2, config.profiles * config.heads))),
+        "settings": In(layouts.head_settings(config)),
+        "gain_addr": Out(range(max(2, config.profiles * config.heads * (config.head_dim // lanes)))),
+        "gain_data": In(lanes * formats.GAIN_BITS),
+        "busy": Out(1),
+        "errors": Out(data.StructLayout({"packet_short": 1, "packet_long": 1, "no_victim": 1})),
+        "finished": Out(data.StructLayout({"result_done": 1, "append_done": 1, "dropped": 1})),
+        "events": Out(counter_events(config)),
+        "job_events": Out(layouts.job_events(config)),
+        "waiting": Out(1),
+    }
+    if config.statistics:
+        members["peek"] = In(stream.Signature(config.sizes.row_bits))
+        members["peeked"] = Out(stream.Signature(slot_record(config)))
+    if config.shared_memory:
+        members["memory"] = In(StorePort(config.shared_memory))
+    return members
 
 
 class AttentionCore(wiring.Component):
@@ -40,6 +67,7 @@ class AttentionCore(wiring.Component):
     settings_addr, settings : the head table's read port, 1 cycle
     gain_addr, gain_data : the gain table's read port, 1 cycle
     peek, peeked : streams, slot statistics for the host; only with statistics
+    memory : In(StorePort(config.shared_memory)), only with shared memory
     busy : Out(1), a job is anywhere between its start and its end
     errors : Out(packet_short, packet_long, no_victim), pulses
     finished : Out(result_done, append_done, dropped), pulses
@@ -50,26 +78,7 @@ class AttentionCore(wiring.Component):
 
     def __init__(self, config: UnitConfig):
         self.config = config
-        lanes = config.sizes.normaliser_lanes
-        members = {
-            "job": In(stream.Signature(layouts.job(config))),
-            "i": In(stream.Signature(input_beat(config))),
-            "o": Out(stream.Signature(result_beat(config))),
-            "settings_addr": Out(range(max(2, config.profiles * config.heads))),
-            "settings": In(layouts.head_settings(config)),
-            "gain_addr": Out(range(max(2, config.profiles * config.heads * (config.head_dim // lanes)))),
-            "gain_data": In(lanes * formats.GAIN_BITS),
-            "busy": Out(1),
-            "errors": Out(data.StructLayout({"packet_short": 1, "packet_long": 1, "no_victim": 1})),
-            "finished": Out(data.StructLayout({"result_done": 1, "append_done": 1, "dropped": 1})),
-            "events": Out(counter_events(config)),
-            "job_events": Out(layouts.job_events(config)),
-            "waiting": Out(1),
-        }
-        if config.statistics:
-            members["peek"] = In(stream.Signature(config.sizes.row_bits))
-            members["peeked"] = Out(stream.Signature(slot_record(config)))
-        super().__init__(members)
+        super().__init__(core_members(config))
 
     def elaborate(self, platform):
         m, config = Module(), self.config

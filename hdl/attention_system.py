@@ -32,7 +32,8 @@ class AttentionSystem(wiring.Component):
     config
         What to build.
     firmware
-        First bytes of the core's memory. Without firmware the host must hold the core and load it.
+        First bytes of the core's memory. Without firmware, and with shared memory, the host must hold the core and load
+        it; with shared memory it is held at power-up.
 
     Members
     -------
@@ -64,6 +65,8 @@ class AttentionSystem(wiring.Component):
         connect(m, scheduler.replies, mailbox.reply_writer)
         connect(m, host.memory, scheduler.memory)
         connect(m, scheduler.unit, unit.bus)
+        if config.unit.shared_memory:
+            connect(m, scheduler.store, unit.memory)
         connect(m, gate.o, unit.i)
         if not own:
             connect(m, unit.o, results.i)

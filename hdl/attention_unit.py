@@ -13,6 +13,8 @@ from .head_table import HeadTable
 from .register_map import RegisterMap
 from .result_packer import result_beat
 from .row_loader import input_beat
+from .serial_core import SerialCore
+from .shared_memory import StorePort
 
 __all__ = ["AttentionUnit"]
 
@@ -34,6 +36,8 @@ class AttentionUnit(wiring.Component):
     i : In(stream(input_beat(config))), o : Out(stream(result_beat(config)))
     irq : Out(1)
         Level: an enabled bit of IRQ_STATUS is set.
+    memory : In(StorePort(config.shared_memory))
+        Only with shared memory.
     busy : Out(1)
         Level: a job is queued or running; 2 cycles late.
     started : Out(1)
@@ -46,8 +50,10 @@ class AttentionUnit(wiring.Component):
 
     def __init__(self, config: UnitConfig):
         self.config = config
+        shared = {"memory": In(StorePort(config.shared_memory))} if config.shared_memory else {}
         super().__init__(
             {
+                **shared,
                 "bus": In(RegisterBus(RegisterMap(config).address_width - WORD_SHIFT)),
                 "i": In(stream.Signature(input_beat(config))),
                 "o": Out(stream.Signature(result_beat(config))),
@@ -63,7 +69,7 @@ class AttentionUnit(wiring.Component):
         m, config = Module(), self.config
         m.submodules.control = control = ControlRegisters(config)
         m.submodules.head_table = heads = HeadTable(config)
-        core = AttentionCore(config)
+        core = SerialCore(config) if config.phases == "serial" else AttentionCore(config)
         m.submodules.core = ResetInserter(control.soft_reset)(core)
         connect(m, flipped(self.bus), control.bus)
         connect(m, flipped(self.i), core.i)
@@ -91,4 +97,6 @@ class AttentionUnit(wiring.Component):
         if config.statistics:
             connect(m, control.peek, core.peek)
             connect(m, core.peeked, control.peeked)
+        if config.shared_memory:
+            connect(m, flipped(self.memory), core.memory)
         return m

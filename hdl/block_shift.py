@@ -12,13 +12,15 @@ __all__ = ["BlockShift"]
 class BlockShift(wiring.Component):
     """``doubled = (2 * shifted) >> exponent``: twice a ReLU weight, truncated.
 
-    ``exponent`` is :func:`formats.block_exponent` of a magnitude that covers ``shifted``. Latency 2 cycles, one result
-    a cycle. :func:`formats.relu_weight` is ``min(255, (doubled + 1) >> 1)``.
+    ``exponent`` is :func:`formats.block_exponent` of a magnitude that covers ``shifted``. Latency 2 cycles, or none if
+    not ``registered``, one result a cycle. :func:`formats.relu_weight` is ``min(255, (doubled + 1) >> 1)``.
 
     Parameters
     ----------
     width
         Bits of ``shifted``, at most 24.
+    registered
+        Build the two registers.
 
     Members
     -------
@@ -28,10 +30,10 @@ class BlockShift(wiring.Component):
     latency = 2
     bits = formats.WEIGHT_BITS + 1
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, registered: bool = True):
         if not 1 <= width <= 24:
             raise ValueError(f"width is {width!r}: 1 to 24 is allowed")
-        self.width = width
+        self.width, self.registered = width, registered
         super().__init__({"shifted": In(width), "exponent": In(formats.EXPONENT_BITS), "doubled": Out(self.bits)})
 
     def elaborate(self, platform):
@@ -40,7 +42,8 @@ class BlockShift(wiring.Component):
         fine = Signal(3, reset_less=True)
         doubled = Signal(self.bits, reset_less=True)
         twice = Cat(0, self.shifted)
-        m.d.sync += [
+        domain = m.d.sync if self.registered else m.d.comb
+        domain += [
             coarse.eq(Mux(self.exponent[4], twice[16:], Mux(self.exponent[3], twice[8:], twice))),
             fine.eq(self.exponent[:3]),
             doubled.eq(coarse >> fine),

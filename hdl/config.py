@@ -42,9 +42,16 @@ class UnitConfig:
         Rows kept per KV head: 2 to 65,536.
     heads, kv_heads
         Query heads (1 to 32) and the KV heads that they share; ``kv_heads`` divides ``heads``.
+    phases
+        ``"overlapped"``: keys of the next head while the values of one are read, jobs behind each other. ``"serial"``:
+        one job, head and phase at a time, for small devices. It needs a ``"single"`` store, no softmax, no normalisers
+        and a job queue of 1, which is the running job, and has no metric RATE.
     store
         ``"block"``: one read and one write port. ``"single"``: one port, a write takes a read's cycle (single-port
         SRAM, and iCE40's SPRAM).
+    shared_memory
+        Bytes of the store's memory beside the rows, for the scheduler's core: 0, or a power of two from 8,192 to 65,536
+        in a build with serial phases. The core then takes the store's port while it is awake.
     softmax
         Build softmax and hybrid modes beside ReLU.
     normalisers
@@ -59,9 +66,11 @@ class UnitConfig:
     profiles
         Sets of per-head settings (thresholds, gains), so that layers need no reload: 1 to 256.
     job_queue
-        Jobs that wait behind the running one: 2 to 16.
+        Jobs that wait behind the running one: 2 to 16; 1 with serial phases.
     counter_bits
-        Width of the performance counters: 16 to 64.
+        Width of the performance counters: 16 to 64, or 0 for none.
+    head_log
+        Build the part of the job log that tells of heads: what gating of heads goes by.
     """
 
     lanes: int = 16
@@ -69,7 +78,9 @@ class UnitConfig:
     slots: int = 256
     heads: int = 8
     kv_heads: int = 8
+    phases: str = "overlapped"
     store: str = "block"
+    shared_memory: int = 0
     softmax: bool = True
     normalisers: tuple[str, ...] = ("rms_head", "rms_layer", "length", "sum")
     normaliser_lanes: int = 0
@@ -79,6 +90,7 @@ class UnitConfig:
     profiles: int = 1
     job_queue: int = 4
     counter_bits: int = 48
+    head_log: bool = True
 
     def __post_init__(self):
         self._check_types()
@@ -97,8 +109,8 @@ class UnitConfig:
             ("mass_bits", 8, 32),
             ("position_bits", 8, 32),
             ("profiles", 1, 256),
-            ("job_queue", 2, 16),
-            ("counter_bits", 16, 64),
+            ("job_queue", 1 if self.phases == "serial" else 2, 1 if self.phases == "serial" else 16),
+            ("counter_bits", 16 if self.counter_bits else 0, 64),
         ):
             value = getattr(self, field)
             require(low <= value <= high, field, value, f"{low} to {high} is allowed")
@@ -107,6 +119,18 @@ class UnitConfig:
         )
         require(self.store in ("block", "single"), "store", self.store, "'block' or 'single' is allowed")
         self._check_normaliser()
+        self._check_phases()
+
+    def _check_phases(self):
+        known = ("overlapped", "serial")
+        require(self.phases in known, "phases", self.phases, "'overlapped' or 'serial' is allowed")
+        shared = self.shared_memory
+        fits = shared & (shared - 1) == 0 and 8192 <= shared <= 65536 and self.phases == "serial"
+        allowed = "0, or with serial phases a power of two from 8192 to 65536, is allowed"
+        require(shared == 0 or fits, "shared_memory", shared, allowed)
+        if self.phases == "serial":
+            for field, value in (("store", "single"), ("softmax", False), ("normalisers", ())):
+                require(getattr(self, field) == value, field, getattr(self, field), f"serial phases need {value!r}")
 
     def _check_types(self):
         for field in fields(self):

@@ -1,6 +1,6 @@
 """Control of the unit over its register bus: registers, job queue, job log, tables, counters, interrupt."""
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -26,6 +26,20 @@ FINISHES = ("result_done", "append_done", "dropped")
 def slot_state(config: UnitConfig) -> data.StructLayout:
     """What is known of a slot: the mass that its row gathered, and its token's position."""
     return data.StructLayout({"mass": config.mass_bits, "position": config.position_bits})
+
+
+class _HeldJob(wiring.Component):
+    """A queue of one job whose payload is that of ``i``, which must hold from its transfer until that of ``o``."""
+
+    def __init__(self, config: UnitConfig):
+        jobs = stream.Signature(layouts.job(config))
+        super().__init__({"i": In(jobs), "o": Out(jobs), "level": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += [self.o.payload.eq(self.i.payload), self.o.valid.eq(self.level), self.i.ready.eq(~self.level)]
+        m.d.sync += self.level.eq(Mux(self.level, ~self.o.ready, self.i.valid))
+        return m
 
 
 class ControlRegisters(wiring.Component):
@@ -101,7 +115,7 @@ class ControlRegisters(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = RegisterBlock(self.map)
-        m.submodules.counters = counters = PerformanceCounters(self.config)
+        counters = PerformanceCounters(self.config) if self.config.counter_bits else None
         m.submodules.log = self.log = JobLog(self.config)
         bus = self.bus
         bad, full = self._jobs(m, block)
@@ -116,9 +130,13 @@ class ControlRegisters(wiring.Component):
             bus.read_data.eq(result),
             block.data.eq(bus.data),
             block.strobe.eq(bus.strobe),
-            counters.events.eq(self.events),
-            counters.clear.eq(block.pulses.COUNTERS_CLEAR.clear),
         ]
+        if counters:
+            m.submodules.counters = counters
+            m.d.comb += [
+                counters.events.eq(self.events),
+                counters.clear.eq(block.pulses.COUNTERS_CLEAR.clear),
+            ]
         with m.FSM(name="access"):
             with m.State("DECODE"), m.If(bus.request):
                 with m.If(~bus.write):
@@ -137,11 +155,12 @@ class ControlRegisters(wiring.Component):
                     m.d.sync += error.eq(1)
                 with m.Elif(target.block):
                     self._write_block(m, bus, block, bad, full, errors, error)
-                with m.Elif(target.counter):
-                    m.d.comb += counters.start.eq(~target.high)
-                    m.d.sync += result.eq(counters.high)
-                    with m.If(~target.high):
-                        m.next = "COUNTER"
+                if counters:
+                    with m.Elif(target.counter):
+                        m.d.comb += counters.start.eq(~target.high)
+                        m.d.sync += result.eq(counters.high)
+                        with m.If(~target.high):
+                            m.next = "COUNTER"
                 with m.Elif(target.log):
                     m.d.sync += result.eq(self.log.word)
                 with m.Elif(target.head | (target.gain if self.has_gains else 0)):
@@ -149,9 +168,10 @@ class ControlRegisters(wiring.Component):
                 if self.config.statistics:
                     with m.Else():
                         m.next = "PEEK"
-            with m.State("COUNTER"), m.If(counters.done):
-                m.d.sync += result.eq(counters.low)
-                m.next = "DONE"
+            if counters:
+                with m.State("COUNTER"), m.If(counters.done):
+                    m.d.sync += result.eq(counters.low)
+                    m.next = "DONE"
             with m.State("TABLE"):
                 self._access_tables(m, bus, target, errors, result, error)
             if self.config.statistics:
@@ -168,7 +188,8 @@ class ControlRegisters(wiring.Component):
         """
         config = self.config
         m.submodules.check = check = JobCheck(config, block.values.shape())
-        queue = StreamFifo(layouts.job(config), config.job_queue)
+        held = config.phases == "serial"
+        queue = _HeldJob(config) if held else StreamFifo(layouts.job(config), config.job_queue)
         reset, push, started = Signal(), Signal(), Signal(32)
         m.submodules.queue = ResetInserter(reset)(queue)
         m.d.sync += [
@@ -183,7 +204,7 @@ class ControlRegisters(wiring.Component):
             check.values.eq(block.values),
             check.misfit.eq(block.misfit),
             queue.i.payload.eq(check.job),
-            queue.i.payload.tag.eq(started),
+            queue.i.payload.tag.eq(started - 1 if held else started),
             queue.i.valid.eq(push),
             self.started.eq(push),
             self.log.started.valid.eq(push),
@@ -208,7 +229,8 @@ class ControlRegisters(wiring.Component):
         m.d.sync += [left.eq(self.job.valid), working.eq(self.busy | self.job.valid | left)]
         m.d.comb += [block.status.STATUS.busy.eq(working), self.working.eq(working)]
 
-        count, jobs_done, irq = Signal(2), Signal(32), Signal()
+        count, irq = Signal(2), Signal()
+        jobs_done = Signal.like(block.status.JOBS_DONE.value)
         finished = self.finished.as_value()
         m.d.sync += [
             count.eq(sum(finished)),
@@ -238,8 +260,12 @@ class ControlRegisters(wiring.Component):
 
     def _decode(self, m: Module, bus, block, counters):
         """What the access is for: flags, registered in the cycle before they are used."""
-        kinds = ["allowed", "block", "counter", "high", "table", "head", "log"]
-        kinds += ["gain"] * self.has_gains + ["position"] * self.config.statistics
+        kinds = ["allowed", "block", "table", "head", "log"]
+        kinds += (
+            ["counter", "high"] * (counters is not None)
+            + ["gain"] * self.has_gains
+            + ["position"] * self.config.statistics
+        )
         target, now = (Signal(data.StructLayout(dict.fromkeys(kinds, 1)), name=name) for name in ("target", "now"))
         m.d.sync += target.eq(now)
         window = self._window()
@@ -266,26 +292,42 @@ class ControlRegisters(wiring.Component):
                 with m.Case(3, 4):
                     allowed = ~bus.write & (offset < self.config.sizes.rows)
                     m.d.comb += [now.allowed.eq(allowed), now.table.eq(1), now.position.eq(window == 4)]
-            for number, words in ((5, self.log.head_words), (6, layouts.JOB_TAGS * self.config.kv_heads)):
+            for number, words in self._log_windows():
                 with m.Case(number):
                     m.d.comb += [now.allowed.eq(~bus.write & (offset < words)), now.log.eq(1)]
         return target
+
+    def _log_windows(self) -> list[tuple[int, int]]:
+        """Numbers of the job log's windows, and their words."""
+        heads = [(5, self.log.head_words)] if self.config.head_log else []
+        return [*heads, (6, layouts.JOB_TAGS * self.config.kv_heads)]
 
     def _window(self):
         """Number of the window that the access is in."""
         return self.bus.addr[ceil_log2(self.map.window) - WORD_SHIFT :]
 
+    def _is_job_register(self, low):
+        """Whether a plain register is one that a running job works from."""
+        if self.config.phases != "serial":
+            return Const(0, 1)
+        places = [r.address >> WORD_SHIFT for r in self.map.registers.values() if r.name.startswith("JOB_")]
+        return Cat(low == place for place in places if place < 1 << len(low)).any()
+
     def _decode_registers(self, m: Module, bus, block, counters, offset, now):
         """Registers and counters share the first window."""
         low = offset[: block.addr.shape().width]
         high = offset[block.addr.shape().width :]
-        assert self.map.address(f"{self.map.counters[0]}.LO") >> WORD_SHIFT == 1 << len(low), (
-            "counters follow registers"
-        )
         with m.If(high == 0):
             access = (bus.write & block.writable) | (~bus.write & block.readable)
-            m.d.comb += [now.block.eq(1), now.allowed.eq(access)]
-        with m.Elif(high == 1):
+            locked = bus.write & self._is_job_register(low)
+            m.d.comb += [now.block.eq(1), now.allowed.eq(access), now.table.eq(locked)]
+        if counters:
+            self._decode_counter(m, bus, counters, low, high, now)
+
+    def _decode_counter(self, m: Module, bus, counters, low, high, now):
+        first = self.map.address(f"{self.map.counters[0]}.LO") >> WORD_SHIFT
+        assert first == 1 << len(low), "counters follow registers"
+        with m.If(high == 1):
             m.d.comb += [
                 now.counter.eq(1),
                 now.high.eq(low[0]),

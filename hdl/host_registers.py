@@ -1,5 +1,7 @@
 """The registers that the host of a system sees: control, mailbox, the core's memory, counters, interrupt."""
 
+from dataclasses import replace
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -8,7 +10,7 @@ from .axi_lite import WORD_SHIFT, AxiLiteSignature, AxiLiteSlave
 from .core_memory import MemoryPort
 from .mailbox import INDEX_BITS, MessageReader, MessageWriter
 from .messages import MESSAGE_WORDS
-from .performance_counters import PerformanceCounters
+from .performance_counters import SYSTEM_COUNTER_BITS, PerformanceCounters
 from .register_block import RegisterBlock
 from .register_map import system_map
 from .system_config import SystemConfig
@@ -80,7 +82,9 @@ class HostRegisters(wiring.Component):
         m = Module()
         m.submodules.slave = slave = AxiLiteSlave(self.map.address_width)
         m.submodules.block = block = RegisterBlock(self.map)
-        m.submodules.counters = counters = PerformanceCounters(self.config.unit, self.map)
+        bits = self.config.unit.counter_bits or SYSTEM_COUNTER_BITS
+        counters = PerformanceCounters(replace(self.config.unit, counter_bits=bits), self.map)
+        m.submodules.counters = counters
         connect(m, flipped(self.axi), slave.axi)
         bus = slave.bus
         errors = self._status(m, block)

@@ -90,6 +90,6 @@ class JobCheck(wiring.Component):
             head_dim[: exact_log2(config.lanes)].any(),
             head_dim > config.head_dim,
             ~built.bit_select(control.normaliser, 1),
-            job.metric > max(Metric),
+            job.metric > (Metric.MASS if config.phases == "serial" else max(Metric)),
             Const(0) if config.profiles == 256 else control.profile >= config.profiles,
         ]

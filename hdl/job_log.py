@@ -33,7 +33,7 @@ class JobLog(wiring.Component):
     Parameters
     ----------
     config
-        ``4 * heads`` results of heads, and ``4 * kv_heads`` places of rows.
+        ``4 * heads`` results of heads, unless it has no ``head_log``, and ``4 * kv_heads`` places of rows.
 
     Members
     -------
@@ -69,7 +69,8 @@ class JobLog(wiring.Component):
         self._states(m)
         chosen = Signal()
         m.d.sync += chosen.eq(self.slots)
-        m.d.comb += self.word.eq(Mux(chosen, self._rows(m), self._heads(m)))
+        rows = self._rows(m)
+        m.d.comb += self.word.eq(Mux(chosen, rows, self._heads(m)) if self.config.head_log else rows)
         return m
 
     def _states(self, m):

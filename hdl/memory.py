@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .memory_ecp5 import ram as ecp5_ram
+from .memory_ice40 import single_port_ram as ice40_single_port_ram
 from .technology import vendor_module
 
 __all__ = ["Ram", "SinglePortRam"]
@@ -15,7 +16,7 @@ __all__ = ["Ram", "SinglePortRam"]
 RAM_BUILDERS = {"ecp5": ecp5_ram}
 """Technologies that instantiate some of their memories: see :func:`reluctant.hdl.technology.vendor_module`."""
 
-SINGLE_PORT_BUILDERS = {}
+SINGLE_PORT_BUILDERS = {"ice40": ice40_single_port_ram}
 """The same for memories with one port."""
 
 
@@ -90,8 +91,9 @@ class Ram(wiring.Component):
 class SinglePortRam(wiring.Component):
     """One port: each cycle reads or writes, so that single-port SRAM (and iCE40's SPRAM) can hold it.
 
-    A write takes the cycle's read: ``read_data`` then keeps what the read before gave (at latency 1; the output
-    register of latency 2 always moves). ``read_data`` follows a read by ``latency`` cycles.
+    A write takes the cycle's read. ``read_data`` follows a read by ``latency`` cycles; at latency 1 it stays while
+    there is neither read nor write, and is not to be relied on behind a write. The output register of latency 2 always
+    moves.
 
     Parameters
     ----------
@@ -101,10 +103,12 @@ class SinglePortRam(wiring.Component):
         Rows; at least 1 (a memory of one row has one address bit, ignored).
     latency
         1, or 2 with a register behind the memory.
+    granularity
+        Bits written by one bit of ``write_en``; the whole row if absent.
 
     Members
     -------
-    write_en : In(1), write_data : In(width)
+    write_en : In, write_data : In(width)
     read_en : In(1), ignored while ``write_en`` is high
     addr : In, of the read or the write
     read_data : Out(width)
@@ -115,13 +119,14 @@ class SinglePortRam(wiring.Component):
         If ``latency`` is neither 1 nor 2.
     """
 
-    def __init__(self, *, width: int, depth: int, latency: int = 1):
+    def __init__(self, *, width: int, depth: int, latency: int = 1, granularity: int | None = None):
         if latency not in (1, 2):
             raise ValueError(f"latency is {latency!r}: 1 or 2 is allowed")
         self.width, self.depth, self.latency = width, max(2, depth), latency
+        self.granularity = granularity or width
         super().__init__(
             {
-                "write_en": In(1),
+                "write_en": In(width // self.granularity),
                 "write_data": In(width),
                 "read_en": In(1, init=1),
                 "addr": In(ceil_log2(self.depth)),
@@ -134,12 +139,14 @@ class SinglePortRam(wiring.Component):
             return vendor
         m = Module()
         m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=())
-        write, read = memory.write_port(), memory.read_port()
+        partial = self.granularity != self.width
+        write = memory.write_port(granularity=self.granularity if partial else None)
+        read = memory.read_port()
         m.d.comb += [
             write.en.eq(self.write_en),
             write.addr.eq(self.addr),
             write.data.eq(self.write_data),
-            read.en.eq(self.read_en & ~self.write_en),
+            read.en.eq(self.read_en & ~self.write_en.any()),
             read.addr.eq(self.addr),
         ]
         if self.latency == 1:

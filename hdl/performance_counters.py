@@ -1,5 +1,7 @@
 """Performance counters in one small memory."""
 
+from dataclasses import replace
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,15 +12,19 @@ from .config import UnitConfig
 from .memory import Ram
 from .register_map import RegisterMap
 
-__all__ = ["PerformanceCounters", "counter_events"]
+__all__ = ["SYSTEM_COUNTER_BITS", "PerformanceCounters", "counter_events"]
 
 WORD_BITS = 16
+MOST_BITS = 64
+SYSTEM_COUNTER_BITS = 32
+"""Width of a system's counters whose unit has none."""
 
 
 def counter_events(config: UnitConfig, registers: AddressMap | None = None) -> data.StructLayout:
     """One bit per counter of the register map (the unit's if none is given), named after it; high in a cycle: the
-    counter counts one."""
-    return data.StructLayout({name.lower(): 1 for name in (registers or RegisterMap(config)).counters})
+    counter counts one. The unit's are there in a build without counters too."""
+    registers = registers or RegisterMap(config if config.counter_bits else replace(config, counter_bits=MOST_BITS))
+    return data.StructLayout({name.lower(): 1 for name in registers.counters})
 
 
 class PerformanceCounters(wiring.Component):

@@ -44,6 +44,8 @@ def parameters(config: UnitConfig) -> dict[str, int]:
         "NORMALISERS": built,
         "NORMALISER_LANES": sizes.normaliser_lanes,
         "STATISTICS": int(config.statistics),
+        "RATE": int(config.statistics and config.phases != "serial"),
+        "HEAD_LOG": int(config.head_log),
         "MASS_BITS": config.mass_bits,
         "POSITION_BITS": config.position_bits,
         "PROFILES": config.profiles,
@@ -100,6 +102,7 @@ def system_map(config: SystemConfig) -> AddressMap:
         "MEMORY": config.memory,
         "MEMORY_BITS": ceil_log2(config.memory),
         "MULTIPLY": int(config.multiply),
+        "HELD": int(config.unit.shared_memory > 0),
     }
     return AddressMap(SYSTEM_SOURCE, "sparse_attention_system", sizes, "RELUCTANT_SYSTEM_")
 

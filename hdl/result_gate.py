@@ -1,6 +1,6 @@
 """Keeps the rules of the output stream when the unit is reset in the middle of an answer."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,8 @@ class ResultGate(wiring.Component):
     """Between the unit's results and the output port: a register, which the unit's soft reset leaves alone.
 
     Latency 1 cycle, one beat a cycle. A beat that is offered stays until it is taken. ``reset`` ends the packet that is
-    under way with one more beat, which has ``last`` and no meaning.
+    under way with one more beat, which has ``last`` and no meaning. With serial phases there is no register and no
+    latency, to save its area: what a beat holds that is offered when the unit is reset may change then.
 
     Parameters
     ----------
@@ -32,9 +33,30 @@ class ResultGate(wiring.Component):
 
     def __init__(self, config: UnitConfig):
         beats = stream.Signature(result_beat(config))
+        self.direct = config.phases == "serial"
         super().__init__({"i": In(beats), "o": Out(beats), "reset": In(1)})
 
+    def _direct(self) -> Module:
+        """No register: the beats of the unit, and one that ends its packet."""
+        m = Module()
+        under_way, ending, more = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid | ending),
+            self.o.payload.data.eq(self.i.payload.data),
+            self.o.payload.last.eq(self.i.payload.last | ending),
+            self.i.ready.eq(self.o.ready & ~ending),
+            more.eq(Mux(self.o.valid, ~(self.o.ready & self.o.payload.last), under_way)),
+        ]
+        m.d.sync += under_way.eq(more)
+        with m.If(self.o.ready):
+            m.d.sync += ending.eq(0)
+        with m.If(self.reset & more):
+            m.d.sync += ending.eq(1)
+        return m
+
     def elaborate(self, platform):
+        if self.direct:
+            return self._direct()
         m = Module()
         valid, beat = Signal(), Signal.like(self.o.payload, reset_less=True)
         under_way, ending, room, more = Signal(), Signal(), Signal(), Signal()

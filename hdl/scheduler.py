@@ -10,6 +10,7 @@ from .mailbox import MessageReader, MessageWriter
 from .register_map import RegisterMap
 from .riscv_core import RiscvCore
 from .scheduler_registers import SchedulerRegisters
+from .shared_memory import SharedMemory, StorePort
 from .system_config import SystemConfig
 from .unit_bridge import UnitBridge
 from .watchdog import Watchdog
@@ -43,6 +44,8 @@ class Scheduler(wiring.Component):
 
     Members
     -------
+    store : Out(StorePort(config.memory))
+        To the unit's store, only with shared memory: the host then loads the firmware.
     unit : Out(RegisterBus)
         To the unit's registers.
     commands : Out(MessageReader), replies : Out(MessageWriter)
@@ -70,8 +73,10 @@ class Scheduler(wiring.Component):
     def __init__(self, config: SystemConfig, firmware: bytes = b""):
         self.config, self.firmware = config, firmware
         self.unit_width = RegisterMap(config.unit).address_width - WORD_SHIFT
+        shared = config.unit.shared_memory
         super().__init__(
             {
+                **({"store": Out(StorePort(shared))} if shared else {}),
                 "unit": Out(RegisterBus(self.unit_width)),
                 "commands": Out(MessageReader(config.messages)),
                 "replies": Out(MessageWriter(config.messages)),
@@ -93,9 +98,9 @@ class Scheduler(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = CoreMemory(self.config.memory, self.firmware)
+        m.submodules.memory = memory = self._memory()
         m.submodules.registers = registers = SchedulerRegisters(self.config)
-        m.submodules.bridge = bridge = UnitBridge(self.unit_width)
+        m.submodules.bridge = bridge = UnitBridge(self.unit_width, held=self.config.unit.phases == "overlapped")
         core, reset = RiscvCore(multiply=self.config.multiply), Signal()
         m.submodules.core = ResetInserter(reset)(core)
         connect(m, flipped(self.memory), memory.host)
@@ -105,7 +110,6 @@ class Scheduler(wiring.Component):
         m.d.comb += [
             bridge.reset.eq(reset),
             memory.held.eq(self.held),
-            core.interrupt.eq(registers.interrupt),
             registers.finished.eq(self.finished),
             registers.can_drop.eq(self.can_drop),
             registers.timeout.eq(self.timeout),
@@ -116,8 +120,23 @@ class Scheduler(wiring.Component):
             self.gate.patience.eq(registers.patience),
         ]
         self._starts(m, registers, core, reset)
+        if self.config.unit.shared_memory:
+            connect(m, memory.store, flipped(self.store))
+            m.d.comb += [
+                memory.sleeping.eq(self.sleeping),
+                memory.wake.eq(registers.interrupt),
+                core.interrupt.eq(memory.awake),
+            ]
+        else:
+            m.d.comb += core.interrupt.eq(registers.interrupt)
         self._decode(m, core.bus, {MEMORY: memory.bus, REGISTERS: registers.bus, UNIT: bridge.bus})
         return m
+
+    def _memory(self) -> CoreMemory | SharedMemory:
+        """The core's memory, or its way to where it is."""
+        if self.config.unit.shared_memory:
+            return SharedMemory(self.config.memory)
+        return CoreMemory(self.config.memory, self.firmware)
 
     def _starts(self, m: Module, registers: SchedulerRegisters, core: RiscvCore, reset: Signal):
         """Resets of the core, and why."""

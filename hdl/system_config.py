@@ -49,9 +49,13 @@ class SystemConfig:
             value = getattr(self, name)
             power = value > 0 and value & (value - 1) == 0
             require(power and low <= value <= high, name, value, f"a power of two from {low} to {high} is allowed")
+        shared = self.unit.shared_memory
+        require(shared in (0, self.memory), "shared_memory", shared, f"0 or memory ({self.memory}) is allowed")
         require(1 <= self.sequences <= 16, "sequences", self.sequences, "1 to 16 is allowed")
         require(4096 <= self.watchdog <= 1 << 31, "watchdog", self.watchdog, f"4096 to {1 << 31} is allowed")
         require(self.unit_clock in ("shared", "own"), "unit_clock", self.unit_clock, "'shared' or 'own' is allowed")
+        if self.unit.phases == "serial":
+            require(self.unit_clock == "shared", "unit_clock", self.unit_clock, "serial phases need 'shared'")
 
     @property
     def layers(self) -> int:

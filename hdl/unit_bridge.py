@@ -23,6 +23,9 @@ class UnitBridge(wiring.Component):
     ----------
     addr_width
         Bits of the unit's word addresses.
+    held
+        Keep the access in registers. Without, to save their area, an access under way when the core is reset may lose
+        its effect.
 
     Members
     -------
@@ -32,11 +35,38 @@ class UnitBridge(wiring.Component):
     unit : Out(RegisterBus(addr_width))
     """
 
-    def __init__(self, addr_width: int):
-        self.addr_width = addr_width
+    def __init__(self, addr_width: int, held: bool = True):
+        self.addr_width, self.held = addr_width, held
         super().__init__({"bus": In(CoreBus()), "reset": In(1), "unit": Out(RegisterBus(addr_width))})
 
+    def _direct(self) -> Module:
+        """No registers but those of the state: the core holds what describes its access."""
+        m = Module()
+        bus, unit = self.bus, self.unit
+        abandoned = Signal()
+        m.d.comb += [getattr(unit, name).eq(getattr(bus, name)) for name in HELD]
+        m.d.comb += [unit.write.eq(bus.write & ~abandoned), bus.read_data.eq(unit.read_data)]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += abandoned.eq(self.reset)
+                with m.If(bus.request):
+                    m.next = "ACCESS"
+                    with m.If(bus.addr[self.addr_width : 28].any()):
+                        m.next = "REFUSE"
+            with m.State("ACCESS"):
+                m.d.comb += [unit.request.eq(1), bus.ready.eq(unit.done & ~abandoned), bus.error.eq(unit.error)]
+                with m.If(self.reset):
+                    m.d.sync += abandoned.eq(1)
+                with m.If(unit.done):
+                    m.next = "IDLE"
+            with m.State("REFUSE"):
+                m.d.comb += [bus.ready.eq(~abandoned), bus.error.eq(1)]
+                m.next = "IDLE"
+        return m
+
     def elaborate(self, platform):
+        if not self.held:
+            return self._direct()
         m = Module()
         bus, unit = self.bus, self.unit
         abandoned = Signal()

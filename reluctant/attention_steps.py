@@ -126,8 +126,9 @@ class SystemSteps:
     def totals(self) -> Totals:
         counters, totals = self._system.counters(), self._totals
         after = self._system.cycles()
-        totals.key_rows, totals.value_rows = counters["KEY_ROWS"], counters["VALUE_ROWS"]
-        totals.null_heads, totals.unit_cycles = counters["NULL_HEADS"], counters["BUSY_CYCLES"]
+        # A unit without counters tells nothing of its work.
+        totals.key_rows, totals.value_rows = counters.get("KEY_ROWS", 0), counters.get("VALUE_ROWS", 0)
+        totals.null_heads, totals.unit_cycles = counters.get("NULL_HEADS", 0), counters.get("BUSY_CYCLES", 0)
         totals.firmware_cycles, totals.firmware_exposed = (
             after[name] - self._before[name] for name in ("ACTIVE_CYCLES", "EXPOSED_CYCLES")
         )

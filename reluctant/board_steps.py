@@ -64,9 +64,11 @@ def step_cost(config: SystemConfig, clocks: Clocks | None = None) -> StepCost:
         ends = [last for _, last in transport.answered]
     beats = unit.head_dim // unit.lanes
     run = WARM_UP + STEPS
+    # A unit without counters has read all rows, and the values of those that are active (or a few less).
+    key_rows, value_rows = unit.heads * rows * run, sum(active)
     work = Work(
-        key_rows=counters["KEY_BEATS"] // beats,
-        value_rows=counters["VALUE_BEATS"] // beats,
+        key_rows=counters["KEY_BEATS"] // beats if unit.counter_bits else key_rows,
+        value_rows=counters["VALUE_BEATS"] // beats if unit.counter_bits else value_rows,
         score_reads=sum(active),
         appended_rows=2 * unit.kv_heads * run,
         query_rows=unit.heads * run,

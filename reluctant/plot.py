@@ -130,6 +130,8 @@ def _draw_budget(axes, bars: list[tuple[str, dict]]) -> None:
     axes.set_ylim(len(bars) - 0.45, -0.55)
     axes.set_xlim(0, longest * 1.09)
     axes.set_xticks([])
+    if not parts:  # the unit has no counters
+        return
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),

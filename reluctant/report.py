@@ -116,7 +116,9 @@ def layer_report(
 
 
 def cycle_budget(counters: dict[str, int], cycles: int | None = None) -> dict[str, int]:
-    """Where the unit's cycles went; ``no_job`` are those of ``cycles`` in which it had none."""
+    """Where the unit's cycles went; ``no_job`` are those of ``cycles`` in which it had none. Empty without counters."""
+    if not counters:
+        return {}
     budget = {name: counters[counter] for name, counter in CYCLE_COUNTERS.items()}
     return budget if cycles is None else {**budget, "no_job": max(0, cycles - counters["BUSY_CYCLES"])}
 

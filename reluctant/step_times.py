@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from reluctant.boards.host import System
+from reluctant.hdl.performance_counters import SYSTEM_COUNTER_BITS
 
 __all__ = ["BeatTimes", "CounterTimes"]
 
@@ -51,14 +52,15 @@ class CounterTimes:
     Attributes
     ----------
     cycles
-        By layer: cycles in which the unit had work, and waited neither for its host nor for the link.
+        By layer: cycles in which the unit had work, and waited neither for its host nor for the link; of a unit
+        without counters, all cycles in which it had work.
     latencies
         Empty for each layer.
     """
 
     def __init__(self, system: System, layers: int):
         self._system, self._layers = system, layers
-        self._before = dict.fromkeys(WORKED, 0)
+        self._before = dict.fromkeys(WORKED, 0) if system.config.unit.counter_bits else self._count()
         self.cycles, self.latencies = [], [[] for _ in range(layers)]
 
     def batches(self, tokens: int) -> Iterator[list[Place]]:
@@ -71,7 +73,13 @@ class CounterTimes:
 
     def end_batch(self, layer: int) -> None:
         """All answers of a batch have come; ``layer`` is that of its last step."""
-        counters = self._system.counters()
-        count = sum(sign * (counters[name] - self._before[name]) for name, sign in WORKED.items())
-        self.cycles.append(count % (1 << self._system.config.unit.counter_bits))
-        self._before = counters
+        counts, bits = self._count(), self._system.config.unit.counter_bits or SYSTEM_COUNTER_BITS
+        count = sum(sign * (counts[name] - self._before[name]) for name, sign in WORKED.items())
+        self.cycles.append(count % (1 << bits))
+        self._before = counts
+
+    def _count(self) -> dict[str, int]:
+        """What tells the work of the unit; of one without counters, what the system counts of it."""
+        if self._system.config.unit.counter_bits:
+            return self._system.counters()
+        return dict.fromkeys(WORKED, 0) | {"BUSY_CYCLES": self._system.cycles()["UNIT_CYCLES"]}

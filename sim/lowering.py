@@ -55,7 +55,9 @@ class _Lowering:
                 self.write(self.map.address("GAIN", profile, head, element), word)
 
     def set_job(self, job) -> None:
-        """Write the job registers that changed."""
+        """Write the job registers that changed. With serial phases they are those of the running job."""
+        if self.config.phases == "serial":
+            self.script.actions.append(["idle", self.outputs])
         for name, values in job.registers().items():
             word = self.map.encode(name, **values)
             if self.job.get(name) != word:
@@ -70,7 +72,8 @@ class _Lowering:
                 index = len(self.script.packets)
                 actions.append(["packet", index])
                 # A job leaves the queue when its packet is taken: one slot less than there are, for the handing over.
-                actions.append(["start", index + 2 - self.config.job_queue])
+                room = index + 2 - self.config.job_queue
+                actions.append(["start", 0 if self.config.phases == "serial" else room])
                 self.script.packets.append(operation.packet())
                 self.outputs += operation.job.attend
             case Write():

@@ -22,21 +22,29 @@ BOARD = Board(
     clock="clk12",
     clock_mhz=24,
     system=SystemConfig(
-        # 64 KiB of keys and values, half of the single-port RAM.
+        # All of the single-port RAM: 64 KiB of keys and values, 32 KiB beside them for the core. All 30 block RAMs:
+        # scores (6), slot statistics (7), packet (4), thresholds (2), messages (4), the core's registers (4),
+        # the link's frames (2), the system's counters (1).
         unit=UnitConfig(
+            phases="serial",
             lanes=8,
             head_dim=32,
-            slots=512,
+            slots=1024,
             heads=8,
-            kv_heads=2,
+            kv_heads=1,
             store="single",
+            shared_memory=32768,
             softmax=False,
-            normalisers=("rms_head",),
+            normalisers=(),
             mass_bits=16,
-            position_bits=16,
-            counter_bits=32,
+            position_bits=12,
+            profiles=8,
+            job_queue=1,
+            counter_bits=0,
+            head_log=False,
         ),
-        sequences=1,
+        sequences=2,
+        memory=32768,
         messages=2,
     ),
     # The FT2232H's first channel is at the flash memory's pins; an iCE40 is always loaded through that memory here.

@@ -65,8 +65,8 @@ def draw_scenario(config: SystemConfig, random: np.random.Generator) -> tuple[Tr
         mask=mask,
         min_active=int(random.integers(0, budget + 1)) if hybrid else 0,
         min_mass=int(random.integers(0, 1 << 20)) if hybrid and random.random() < 0.3 else 0,
-        policy=_draw_policy(random, budget),
-        gating=_draw_gating(random, budget),
+        policy=_draw_policy(random, budget, rate=unit.phases != "serial"),
+        gating=_draw_gating(random, budget) if unit.head_log else GatingSettings(),
     )
     sinks = normaliser is NormaliserName.SUM
     return draw_trace(unit, random, layers=layers, tokens=tokens, head_dim=head_dim, sinks=sinks), scenario
@@ -76,13 +76,13 @@ def _pick(random: np.random.Generator, items: list):
     return items[random.integers(len(items))]
 
 
-def _draw_policy(random: np.random.Generator, budget: int) -> PolicySettings:
+def _draw_policy(random: np.random.Generator, budget: int, *, rate: bool) -> PolicySettings:
     policy = _pick(random, [*Policy])
     numbers: dict = {}
     if policy in (Policy.STREAMING, Policy.BUZZ, Policy.NACL):
         numbers["sinks"] = int(random.integers(0, max(1, min(5, budget - budget // 4))))
     if policy is Policy.H2O:
-        numbers["normalised"] = bool(random.random() < 0.5)
+        numbers["normalised"] = rate and bool(random.random() < 0.5)
     if policy is Policy.BUZZ:
         numbers["stride"] = int(random.integers(1, 9))
     if policy is Policy.NACL:

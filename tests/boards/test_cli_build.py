@@ -34,7 +34,7 @@ def verilog(monkeypatch):
 
 def _build(out, *options):
     sizes = [word for setting in TINY for word in ("--set", setting)]
-    return main(["build", "--board", "icebreaker", "--out", str(out), *sizes, *options])
+    return main(["build", "--board", "icebreaker", "--clock", "24", "--out", str(out), *sizes, *options])
 
 
 def _tree(folder):

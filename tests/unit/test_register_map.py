@@ -50,6 +50,8 @@ def test_names_the_sizes_of_the_build(config):
         "profiles": config.profiles,
         "softmax": config.softmax,
         "statistics": config.statistics,
+        "rate": config.statistics and config.phases != "serial",
+        "head_log": config.head_log,
         "normalisers": 1 + sum(1 << formats.Normaliser[name.upper()] for name in config.normalisers),
         "normaliser_lanes": config.sizes.normaliser_lanes,
     }
