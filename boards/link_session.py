@@ -34,6 +34,8 @@ BITS = 10
 """Of a byte on the line."""
 LONGEST_TIMEOUT = 1.0
 READ_BYTES = 65536
+LOOK_SECONDS = 0.005
+"""Between two looks at the clock while nothing comes."""
 
 
 class NoAnswerError(TransportError):
@@ -99,6 +101,7 @@ class LinkSession:
 
     def __init__(self, port: SerialPort, *, timeout: float = 0.05, patience: float = 10.0):
         self.port, self.timeout, self.patience = port, timeout, patience
+        port.timeout = LOOK_SECONDS  # once, as pyserial sets the whole port up again each time
         self.identity: Identity | None = None
         self.retries = 0
         self._reader = FrameReader()
@@ -177,8 +180,7 @@ class LinkSession:
     def _await(self, header: int, beginning: bytes, timeout: float) -> Reply | None:
         """The reply, or None when it should have been here, or came damaged."""
         end = time.monotonic() + timeout
-        while (left := end - time.monotonic()) > 0:
-            self.port.timeout = left
+        while time.monotonic() < end:
             data = self.port.read(1)
             if data:
                 data += self.port.read(min(self.port.in_waiting, READ_BYTES))
