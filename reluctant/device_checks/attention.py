@@ -39,15 +39,32 @@ def attention_checks() -> Iterator[Check]:
     yield Check("modes/short-rows", _short_rows, _lacks_short_rows)
     for policy in Policy:
         yield Check(f"policies/{policy.label}", partial(_policy, policy=policy))
-    yield Check("policies/h2o-normalised", partial(_policy, policy=Policy.H2O, normalised=True))
-    yield Check("gating/active", partial(_gating, gating=GatingSettings(active=GATED_ACTIVE, probe=PROBE)))
-    yield Check("gating/mass", partial(_gating, gating=None))
+    yield Check("policies/h2o-normalised", partial(_policy, policy=Policy.H2O, normalised=True), _lacks_rate)
+    yield Check(
+        "gating/active", partial(_gating, gating=GatingSettings(active=GATED_ACTIVE, probe=PROBE)), _lacks_gating
+    )
+    yield Check("gating/mass", partial(_gating, gating=None), _lacks_gating)
     yield Check("prefill/appended-then-attended", _prefill)
     yield Check("prefill/flagged", _flagged_prefill)
-    yield Check("counters/work-and-cycles", _counters)
+    yield Check("counters/work-and-cycles", _counters, _lacks_counters)
 
 
 # What a build lacks ---------------------------------------------------------------------------------------------------
+
+
+def _lacks_rate(config: SystemConfig) -> str | None:
+    """Why the build cannot evict by mass per step of life."""
+    return "built without the metric rate" if config.unit.phases == "serial" else None
+
+
+def _lacks_gating(config: SystemConfig) -> str | None:
+    """Why the build cannot gate heads."""
+    return None if config.unit.head_log else "built without a log of heads"
+
+
+def _lacks_counters(config: SystemConfig) -> str | None:
+    """Why the build counts nothing."""
+    return None if config.unit.counter_bits else "built without counters"
 
 
 def lacks_mode(config: SystemConfig, mode: ModeName) -> str | None:
