@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .study_results import at_context
 
@@ -65,6 +65,8 @@ def _style(axes: Axes, x: str = "", y: str = "", *, grid: str | None = "both") -
 
 
 def _thousands(axis) -> None:
+    """Numbers at 1, 2 and 5 times powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -97,7 +99,7 @@ def quality(study: dict) -> str:
     for name, members in lines.items():
         members = sorted(members, key=lambda entry: points[entry["name"]])
         x, y = zip(*(points[entry["name"]] for entry in members), strict=True)
-        marker = {"a": "s", "b": "D", "e": "^"}.get(members[0]["group"], "o")
+        marker = {"a": "s", "b": "D", "e": "^"}.get(members[0]["group"], "P" if _by_layer(members[0]) else "o")
         style = {"marker": marker, "markersize": 6.5, "linewidth": 1.2, "color": colour_of(members[0])}
         axes.plot(x, y, label=_short(members[0], name), **style)
     reference = next(entry for entry in entries if entry["group"] == "c")["loss"]["loss"]
@@ -113,9 +115,6 @@ def quality(study: dict) -> str:
         axes.annotate(text, points[best], (12, -14), textcoords="offset points", fontsize=9.5, color=INK)
     axes.set_xscale("log")
     _thousands(axes.xaxis)
-    ticks = [value * 10**power for power in range(1, 8) for value in (1, 2, 5)]
-    low, high = axes.get_xlim()
-    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     _style(axes, f"cycles per token at context {context:,} (log)", "loss, nats per token")
     _legend(axes, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return _svg(figure, "quality")
@@ -225,12 +224,12 @@ def scaling(study: dict) -> str:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     contexts = [item["context"] for item in study["configurations"][0]["cycles"]["contexts"]]
-    axes.set_xticks(contexts)
     axes.axvline(study["context"], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     note = "the models' context"
     axes.annotate(note, (study["context"], 0.02), (4, 0), xycoords=("data", "axes fraction"),
                   textcoords="offset points", fontsize=9, color=FAINT)  # fmt: skip
-    _thousands(axes.xaxis)
+    axes.set_xticks(contexts, [f"{context:,}" for context in contexts])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     _thousands(axes.yaxis)
     _style(axes, "context, tokens (log)", "cycles per token (log)")
     _legend(axes, loc="upper left")
