@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from reluctant.boards.errors import HostError, NoReplyError
+from reluctant.boards.errors import HostError
 from reluctant.boards.host import System
 from reluctant.boards.presets import PRESETS
 from reluctant.boards.serial_transport import SerialTransport
@@ -97,7 +97,7 @@ def _start(system: System, firmware: Callable[[], bytes]) -> None:
     """Cold; with the firmware loaded where the core does not answer, as its memory may start with anything in it."""
     try:
         system.restart(cold=True, now=True)
-    except NoReplyError as error:
+    except (HostError, ValueError) as error:  # no reply, or what no firmware replies
         try:
             image = firmware()
         except CheckSkipped as reason:
