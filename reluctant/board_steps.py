@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from reluctant.boards.host import System
 from reluctant.firmware.build import build
+from reluctant.golden.eviction import run_policy
 from reluctant.golden.formats import Normaliser
+from reluctant.golden.integer import AttentionResult
 from reluctant.golden.policies import Policy, PolicySettings
 from reluctant.golden.settings import LayerSettings
 from reluctant.golden.trace import load_trace
+from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.system_config import SystemConfig
 from reluctant.hdl.verilog import system_to_verilog
 from reluctant.sim.benchmark import repeated_rows
@@ -49,32 +52,36 @@ def step_cost(config: SystemConfig, clocks: Clocks | None = None) -> StepCost:
     keys, values = (repeated_rows(part[1], unit.kv_heads, tokens, unit.head_dim) for part in (trace.k, trace.v))
     queries = repeated_rows(trace.q[1], unit.heads, tokens, unit.head_dim)
     normaliser = Normaliser.RMS_HEAD if "rms_head" in unit.normalisers else Normaliser.NONE
+    settings = LayerSettings.create(unit.heads, unit.head_dim, kv_heads=unit.kv_heads, normaliser=normaliser)
+    policy = PolicySettings.create(Policy.STREAMING, rows)
     bench = compile_bench(system_to_verilog(config, build(config).image), top="sparse_attention_system")
     with SimulatedTransport(bench, unit.lanes, clocks=clocks) as transport, System(transport, config) as system:
-        system.configure_layer(0, LayerSettings.create(unit.heads, unit.head_dim, normaliser=normaliser))
-        sequence = system.open_sequence(0, PolicySettings.create(Policy.STREAMING, rows), 1)
+        system.configure_layer(0, settings)
+        sequence = system.open_sequence(0, policy, 1)
         sequence.prefill(0, keys[:, :rows], values[:, :rows])
-        system.counters(clear=True)
         tickets = [
             sequence.submit_step(0, keys[:, token], values[:, token], queries[:, token])
             for token in range(rows, tokens)
         ]
-        active = [int(np.sum(system.wait(ticket).heads.active)) for ticket in tickets]
-        counters = system.counters()
+        for ticket in tickets:
+            system.wait(ticket)
         ends = [last for _, last in transport.answered]
-    beats = unit.head_dim // unit.lanes
-    run = WARM_UP + STEPS
-    # A unit without counters has read all rows, and the values of those that are active (or a few less).
-    key_rows, value_rows = unit.heads * rows * run, sum(active)
-    work = Work(
-        key_rows=counters["KEY_BEATS"] // beats if unit.counter_bits else key_rows,
-        value_rows=counters["VALUE_BEATS"] // beats if unit.counter_bits else value_rows,
-        score_reads=sum(active),
-        appended_rows=2 * unit.kv_heads * run,
-        query_rows=unit.heads * run,
-        result_rows=unit.heads * run if normaliser is not Normaliser.NONE else 0,
+    arrays = (torch.from_numpy(part) for part in (queries, keys, values))
+    work = _work(unit, run_policy(settings, policy, *arrays).attention)
+    return StepCost(rows, (ends[-1] - ends[WARM_UP - 1]) / STEPS, energy_pj(work)["total"] / STEPS)
+
+
+def _work(unit: UnitConfig, result: AttentionResult) -> Work:
+    """Of the last steps, by the integer model: not every unit counts its rows."""
+    last = slice(-STEPS, None)
+    return Work(
+        key_rows=unit.heads * int(result.rows[last].sum()),
+        value_rows=int(result.value_rows[:, last].sum()),
+        score_reads=int(result.active[:, last].sum()),
+        appended_rows=2 * unit.kv_heads * STEPS,
+        query_rows=unit.heads * STEPS,
+        result_rows=0 if result.output is None else unit.heads * STEPS,
         head_dim=unit.head_dim,
-        beats=beats,
+        beats=unit.head_dim // unit.lanes,
         store_bytes=2 * unit.sizes.rows * unit.head_dim,
     )
-    return StepCost(rows, (ends[-1] - ends[WARM_UP - 1]) / STEPS, energy_pj(work)["total"] / run)
