@@ -83,10 +83,11 @@ def test_a_bitstream(name, unit_mhz, size, starts, resources):
 def test_a_whole_system(tmp_path, capsys):
     """``reluctant build`` of a very small system, firmware and serial link included."""
     pytest.importorskip("ziglang")
-    sizes = ("lanes=4", "head_dim=16", "slots=16", "heads=2", "kv_heads=1")
+    sizes = ("lanes=4", "head_dim=16", "slots=16", "heads=2", "kv_heads=1", "unit_clock=shared")
     options = [word for setting in sizes for word in ("--set", setting)]
     out = tmp_path / "out"
-    assert main(["build", "--board", "ulx3s-25f", "--wheels", "--seeds", "1", "--out", str(out), *options]) == 0
+    tools = ("--wheels", "--seeds", "2", "--clock", "40")
+    assert main(["build", "--board", "ulx3s-25f", "--out", str(out), *tools, *options]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["timing_met"]
     assert all(clock["fmax_mhz"] >= clock["mhz"] for clock in report["clocks"].values())
