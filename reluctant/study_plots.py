@@ -4,6 +4,7 @@ Each function draws one figure of the values of :func:`reluctant.study_run.run_s
 """
 
 import io
+import itertools
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -94,12 +95,14 @@ def quality(study: dict) -> str:
     context, entries = study["context"], study["configurations"]
     points = {entry["name"]: (at_context(entry, context)["cycles"], entry["loss"]["loss"]) for entry in entries}
     lines: dict[str, list[dict]] = {}
+    triangles = itertools.cycle("^v<>")
     for entry in entries:
         lines.setdefault(_line(entry), []).append(entry)
     for name, members in lines.items():
         members = sorted(members, key=lambda entry: points[entry["name"]])
         x, y = zip(*(points[entry["name"]] for entry in members), strict=True)
-        marker = {"a": "s", "b": "D", "e": "^"}.get(members[0]["group"], "P" if _by_layer(members[0]) else "o")
+        group = members[0]["group"]
+        marker = {"a": "s", "b": "D", "e": next(triangles)}.get(group, "P" if _by_layer(members[0]) else "o")
         style = {"marker": marker, "markersize": 6.5, "linewidth": 1.2, "color": colour_of(members[0])}
         axes.plot(x, y, label=_short(members[0], name), **style)
     reference = next(entry for entry in entries if entry["group"] == "c")["loss"]["loss"]

@@ -7,7 +7,7 @@ from .study_results import at_context
 
 __all__ = ["print_study", "verdict"]
 
-WIDTH = 120
+WIDTH = 140
 
 
 def print_study(study: dict) -> None:
