@@ -15,7 +15,7 @@ from .device_checks.work import Work
 __all__ = ["Outcome", "Session", "run_checks"]
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-INTERRUPTED = "interrupted"
+INTERRUPTED, GONE = "interrupted", "the device was lost"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run_checks(
 def _run(bench: Bench, check: Check, session: Session) -> tuple[str, str]:
     """(result, why) of one check. No sequence is open behind it, or the device is lost."""
     if session.lost is not None or session.interrupted:
-        return SKIPPED, session.lost or INTERRUPTED
+        return SKIPPED, INTERRUPTED if session.lost is None else GONE
     if lacking := check.lacks(bench.config):
         return SKIPPED, lacking
     result, message = PASSED, ""
@@ -99,8 +99,8 @@ def _run(bench: Bench, check: Check, session: Session) -> tuple[str, str]:
         session.interrupted = True
         return SKIPPED, INTERRUPTED
     except (TransportError, HostError) as error:
-        session.lost = f"the device was lost in {check.name}: {error}"
-        return FAILED, _join(message, session.lost)
+        session.lost = f"{GONE} in {check.name}: {error}"
+        return FAILED, _join(message, f"{GONE}: {error}")
     return result, message
 
 
