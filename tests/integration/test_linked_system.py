@@ -1,4 +1,4 @@
-"""A whole system behind its serial line, through the same host as over any other transport, against the integer model."""
+"""A whole system behind its serial line, through the same host as over any other line, against the integer model."""
 
 import pytest
 
