@@ -43,6 +43,7 @@ def score_summary(config: UnitConfig) -> data.StructLayout:
         {
             "active": sizes.count_bits,  # shifted scores above zero
             "none": 1,  # active is zero
+            "single": 1,  # active is one
             "rest": sizes.count_bits,  # the others; only built with softmax
             "mass": sizes.mass_bits,  # sum of those above zero
             "magnitude": sizes.shifted_bits - 1,  # OR of those above zero
@@ -109,6 +110,7 @@ class ScoreBuffer(wiring.Component):
         # The head being scored: rows above the threshold, the other rows, their sum, their OR and their maximum.
         self.active = Signal(sizes.count_bits)
         self.none = Signal(init=1)
+        self.single = Signal()
         self.rest = Signal(sizes.count_bits)
         self.mass = Signal(sizes.mass_bits)
         self.magnitude = Signal(sizes.shifted_bits - 1)
@@ -119,6 +121,7 @@ class ScoreBuffer(wiring.Component):
         self.done = Signal()
         self.done_active = Signal.like(self.active, reset_less=True)
         self.done_none = Signal.like(self.none, reset_less=True)
+        self.done_single = Signal.like(self.single, reset_less=True)
         self.done_rest = Signal.like(self.rest, reset_less=True)
         self.done_mass = Signal.like(self.mass, reset_less=True)
         self.done_magnitude = Signal.like(self.magnitude, reset_less=True)
@@ -189,13 +192,14 @@ class ScoreBuffer(wiring.Component):
     def _sum(self, m, last):
         """Running sums of the head; they move on with its last score, or wait here until the summary is free."""
         hit = Signal()
-        names = ("active", "none", "mass", "magnitude") + (("rest", "peak") if self.config.softmax else ())
+        names = ("active", "none", "single", "mass", "magnitude") + (("rest", "peak") if self.config.softmax else ())
         following = {name: Signal.like(getattr(self, name), name=f"{name}_next") for name in names}
         above = Mux(hit, self.shifted[:-1], 0)
         m.d.comb += [
             hit.eq(self.valid & self.positive),
             following["active"].eq(self.active + hit),
             following["none"].eq(self.none & ~hit),
+            following["single"].eq(Mux(hit, self.none, self.single)),
             following["mass"].eq(self.mass + above),
             following["magnitude"].eq(self.magnitude | above),
         ]
@@ -231,6 +235,7 @@ class ScoreBuffer(wiring.Component):
             summary.valid.eq(front.valid & (front.payload.masked | self.done)),
             summary.payload.active.eq(self.done_active),
             summary.payload.none.eq(self.done_none),
+            summary.payload.single.eq(self.done_single),
             summary.payload.mass.eq(self.done_mass),
             summary.payload.magnitude.eq(self.done_magnitude),
         ]

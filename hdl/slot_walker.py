@@ -44,11 +44,12 @@ def key_beat(config: UnitConfig) -> data.StructLayout:
 class SlotWalker(wiring.Component):
     """Walks slots 0 ... n - 1 of a head, all beats of a row before the next row.
 
-    One beat a cycle, the first one cycle after ``i`` is taken; phases follow each other without a bubble.
+    One beat a cycle, the first one cycle after ``i`` is taken when idle; phases follow each other without a bubble.
+    One phase waits behind the present one, so that ``i.ready`` needs nothing of ``o``.
 
     Members
     -------
-    i : In(stream(walk)), taken when idle or together with the last beat of the phase before
+    i : In(stream(walk))
     o : Out(stream(key_beat))
     """
 
@@ -59,45 +60,59 @@ class SlotWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         sizes = self.config.sizes
-        phase = Signal(walk(self.config))
-        active = Signal()
+        phase, waiting = Signal(walk(self.config)), Signal(walk(self.config), reset_less=True)
+        active, queued = Signal(), Signal()
         row = Signal(sizes.row_bits)
         addr = Signal(range(sizes.store_depth))
         query = Signal(sizes.query_bits)
         slot = Signal(sizes.slot_bits)
-        beat = Signal(sizes.beats_bits)
-        last, last_row = Signal(), Signal()
+        # Beats and rows behind the present ones, and whether there are none: a register, for the sake of the clock.
+        beats_left, rows_left = Signal(sizes.beats_bits), Signal(sizes.count_bits)
+        first, single, last, last_row = Signal(), Signal(), Signal(), Signal()
+        ends, idle = Signal(), Signal()
         m.d.comb += [
-            last.eq(beat + 1 == phase.beats),
-            last_row.eq(slot + 1 == phase.n),
             self.o.valid.eq(active),
             self.o.payload.addr.eq(addr),
             self.o.payload.query.eq(query),
             self.o.payload.slot.eq(slot),
-            self.o.payload.first.eq(beat == 0),
+            self.o.payload.first.eq(first),
             self.o.payload.last.eq(last),
             self.o.payload.final.eq(last & last_row),
             self.o.payload.bank.eq(phase.bank),
             self.o.payload.release.eq(phase.release & last & last_row),
-            self.i.ready.eq(~active | (self.o.ready & last & last_row)),
+            self.i.ready.eq(~queued),
+            ends.eq(self.o.ready & last & last_row),
+            idle.eq(~active | ends),
         ]
         with m.If(active & self.o.ready):
             m.d.sync += [
-                beat.eq(Mux(last, 0, beat + 1)),
+                first.eq(last),
+                last.eq(Mux(last, single, beats_left == 1)),
+                beats_left.eq(Mux(last, phase.beats, beats_left) - 1),
                 addr.eq(Mux(last, row + 1, addr + sizes.rows)),
                 query.eq(Mux(last, phase.query, query + 1)),
             ]
             with m.If(last):
-                m.d.sync += [row.eq(row + 1), slot.eq(slot + 1), active.eq(~last_row)]
-        with m.If(self.i.valid & self.i.ready):
-            start = self.i.payload
+                m.d.sync += [row.eq(row + 1), slot.eq(slot + 1), rows_left.eq(rows_left - 1)]
+                m.d.sync += last_row.eq(rows_left == 1)
+        m.d.sync += queued.eq(~idle & (queued | self.i.valid))
+        with m.If(~queued):
+            m.d.sync += waiting.eq(self.i.payload)
+        with m.If(idle):
+            start = Signal(walk(self.config))
+            m.d.comb += start.eq(Mux(queued, waiting, self.i.payload))
             m.d.sync += [
                 phase.eq(start),
-                active.eq(1),
+                active.eq(queued | self.i.valid),
                 row.eq(start.row),
                 addr.eq(start.row),
                 query.eq(start.query),
                 slot.eq(0),
-                beat.eq(0),
+                beats_left.eq(start.beats - 1),
+                rows_left.eq(start.n - 1),
+                first.eq(1),
+                single.eq(start.beats == 1),
+                last.eq(start.beats == 1),
+                last_row.eq(start.n == 1),
             ]
         return m

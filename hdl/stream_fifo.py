@@ -1,6 +1,6 @@
 """A queue of stream payloads."""
 
-from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,9 +8,9 @@ __all__ = ["StreamFifo"]
 
 
 class StreamFifo(wiring.Component):
-    """First-in-first-out queue of ``depth`` payloads, in registers or LUT RAM.
+    """First-in-first-out queue of ``depth`` payloads: the first in a register, the others in registers or LUT RAM.
 
-    Latency 1 cycle, one payload a cycle (with ``depth`` 1 one every other cycle); ``o.payload`` holds until taken;
+    ``o`` comes from registers, ``i.ready`` from few. Latency 1 cycle, one payload a cycle (with ``depth`` 1 one every other cycle); ``o.payload`` holds until taken;
     neither side waits for the other.
 
     Parameters
@@ -36,28 +36,42 @@ class StreamFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if self.depth == 1:
-            self._register(m)
-            return m
-        m.submodules.fifo = queue = fifo.SyncFIFO(width=Shape.cast(self.shape).width, depth=self.depth)
+        valid, payload = Signal(), Signal(self.shape, reset_less=True)
+        free = Signal()
         m.d.comb += [
-            queue.w_data.eq(self.i.payload),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
-            self.level.eq(queue.level),
+            free.eq(~valid | self.o.ready),
+            self.o.valid.eq(valid),
+            self.o.payload.eq(payload),
         ]
-        if hasattr(self.o.payload, "as_value"):
-            m.d.comb += self.o.payload.as_value().eq(queue.r_data)
-        else:
-            m.d.comb += self.o.payload.eq(queue.r_data)
+        if self.depth == 1:
+            m.d.comb += [self.i.ready.eq(~valid), self.level.eq(valid)]
+            with m.If(~valid):
+                m.d.sync += [valid.eq(self.i.valid), payload.eq(self.i.payload)]
+            with m.Elif(self.o.ready):
+                m.d.sync += valid.eq(0)
+            return m
+        waits, front, level = self._waiting(m, free)
+        with m.If(free):
+            m.d.sync += [valid.eq(waits | self.i.valid), Value.cast(payload).eq(Mux(waits, front, self.i.payload))]
+        m.d.comb += self.level.eq(level + valid)
         return m
 
-    def _register(self, m):
-        """One payload (Amaranth's queue of one has addresses of no bits, which Verilog cannot say)."""
-        held = Signal(self.shape, reset_less=True)
-        m.d.comb += [self.i.ready.eq(~self.level), self.o.valid.eq(self.level), self.o.payload.eq(held)]
-        m.d.sync += self.level.eq(Mux(self.level, ~self.o.ready, self.i.valid))
-        with m.If(~self.level):
-            m.d.sync += held.eq(self.i.payload)
+    def _waiting(self, m, free):
+        """Payloads behind the first one: whether there is any, the first of them, and how many."""
+        width = Shape.cast(self.shape).width
+        if self.depth == 2:  # Amaranth's queue of one has addresses of no bits, which Verilog cannot say
+            full, held = Signal(), Signal(width, reset_less=True)
+            m.d.comb += self.i.ready.eq(~full)
+            m.d.sync += full.eq(~free & (full | self.i.valid))
+            with m.If(~full):
+                m.d.sync += held.eq(self.i.payload)
+            # With a payload waiting none is taken, so the place of the one that moves on is filled a cycle later.
+            return full, held, full
+        m.submodules.fifo = queue = fifo.SyncFIFO(width=width, depth=self.depth - 1)
+        m.d.comb += [
+            queue.w_data.eq(self.i.payload),
+            queue.w_en.eq(self.i.valid & (queue.r_rdy | ~free)),
+            queue.r_en.eq(free),
+            self.i.ready.eq(queue.w_rdy),
+        ]
+        return queue.r_rdy, queue.r_data, queue.level

@@ -119,6 +119,10 @@ class WeightList(wiring.Component):
         self.written_beats = Signal(sizes.beats_bits)
         self.beat = Signal(sizes.beat_bits)
         self.first = Signal(init=1)
+        # Entries that no first pass has read yet; there is one, there are more.
+        self.unread = Signal(range(self.depth + 1))
+        self.some = Signal()
+        self.more = Signal()
         # Steps that the output queue can still take.
         self.credit = Signal(range(self.steps + 1), init=self.steps)
         # A step is read; it is the last of its head; it frees its place.
@@ -207,11 +211,10 @@ class WeightList(wiring.Component):
         """Walk over the current head, pass by pass; returns the step that is read in this cycle."""
         plan = self.plan
         step = Signal(_part(layouts.value_row(self.config), "zero", "beat", "first", "last", "final"))
-        here, behind, last_pass = Signal(), Signal(), Signal()
+        last_pass = Signal()
+        behind = self.some & (self.more | self.entry.keep)
         m.d.comb += [
-            here.eq(self.read != self.write),
-            behind.eq((self.read_next != self.write) | self.entry.keep),
-            self.issue.eq((self.credit != 0) & (self.complete | (here & behind & ~self.pending))),
+            self.issue.eq((self.credit != 0) & (self.complete | (behind & ~self.pending))),
             last_pass.eq(self.beat + 1 == plan.beats),
             step.zero.eq(self.complete & plan.none),
             step.beat.eq(self.beat),
@@ -221,9 +224,13 @@ class WeightList(wiring.Component):
             self.leave.eq(self.issue & step.final),
             # Before its plan is there, the head is in its first pass, and still the one being written.
             self.freed.eq(self.issue & ~step.zero & Mux(self.complete, last_pass, self.written_beats == 1)),
-            ring.read_en.eq(here),
             ring.read_addr.eq(self.read),
         ]
+        first_read = self.issue & ~step.zero & (self.beat == 0)
+        with m.If(self.entry.keep & ~first_read):
+            m.d.sync += [self.unread.eq(self.unread + 1), self.some.eq(1), self.more.eq(self.some)]
+        with m.Elif(first_read & ~self.entry.keep):
+            m.d.sync += [self.unread.eq(self.unread - 1), self.some.eq(self.more), self.more.eq(self.unread > 2)]
         with m.If(self.issue & ~step.zero):
             m.d.sync += [self.first.eq(step.last), self.read.eq(self.read_next), self.read_next.eq(self.read_next + 1)]
             with m.If(step.final):

@@ -74,8 +74,11 @@ class Weighting(wiring.Component):
         self.masked = self.summary.payload.masked
         # The head has issued its first read.
         self.started = Signal()
-        # Number of reads of this end of the bank, once the present one is issued.
+        # Number of reads of this end of the bank, once the present one is issued; and once the next one is.
         self.number = Signal(sizes.count_bits, init=1)
+        self.following = Signal(sizes.count_bits, init=2)
+        # The present read, not the first of the low end, is the last of this end.
+        self.end_last = Signal()
         # The present read (or, for a head without reads, the mark of its end) is issued; it reads; it is the last.
         self.go = Signal()
         self.reads = Signal()
@@ -85,6 +88,9 @@ class Weighting(wiring.Component):
         self.fallback = Signal()
         self.undecided = Signal()
         self.draining = Signal()
+        # The high end has entries; it has one.
+        self.rest_some = Signal(reset_less=True)
+        self.rest_single = Signal(reset_less=True)
         # All heads in the pipeline are softmax heads.
         self.softmax_path = Signal()
 
@@ -105,27 +111,32 @@ class Weighting(wiring.Component):
         able = Signal()
         m.d.comb += [
             low_empty.eq(self.masked | summary.payload.none),
-            low_last.eq(low_empty | (self.number == summary.payload.active)),
+            low_last.eq(low_empty | Mux(self.started, self.end_last, summary.payload.single)),
             able.eq(summary.valid & ~self.undecided & (self.started | ~self.draining) & (self.room | ~self.reads)),
             self.stats.valid.eq(able & ~self.started),
             self.go.eq(able & (self.started | self.stats.ready)),
             self.reserve.eq(self.go & self.reads),
             summary.ready.eq(self.go & self.last),
         ]
+        limit = summary.payload.active
         if self.config.softmax:
             rest = summary.payload.rest
+            limit = Mux(self.high, rest, limit)
+            m.d.sync += [self.rest_some.eq(rest != 0), self.rest_single.eq(rest == 1)]
             m.d.comb += [
                 self.reads.eq(~low_empty | self.softmax),
-                self.last.eq(Mux(self.high, self.number == rest, low_last & ~(self.softmax & (rest != 0)))),
+                self.last.eq(Mux(self.high, self.end_last, low_last & ~(self.softmax & self.rest_some))),
             ]
         else:
             m.d.comb += [self.reads.eq(~low_empty), self.last.eq(low_last)]
         with m.If(self.go):
             m.d.sync += self.started.eq(~self.last)
             with m.If(self.last | (low_last & ~self.high)):
-                m.d.sync += [self.index.eq(0), self.number.eq(1), self.high.eq(~self.last)]
+                m.d.sync += [self.index.eq(0), self.number.eq(1), self.following.eq(2)]
+                m.d.sync += [self.high.eq(~self.last), self.end_last.eq(self.rest_single)]
             with m.Else():
-                m.d.sync += [self.index.eq(self.number), self.number.eq(self.number + 1)]
+                m.d.sync += [self.index.eq(self.number), self.number.eq(self.following)]
+                m.d.sync += [self.following.eq(self.following + 1), self.end_last.eq(self.following == limit)]
 
     def _choose(self, m):
         """Choose between ReLU and softmax in two cycles of their own, unless the mode is ReLU; wait for the drain."""
@@ -145,15 +156,16 @@ class Weighting(wiring.Component):
                 self.softmax.eq(softmax),
                 self.fallback.eq((payload.mode == Mode.HYBRID) & few),
                 self.high.eq(softmax & payload.none),
+                self.end_last.eq(self.rest_single),
             ]
         with m.If(self.go & self.last):
             m.d.sync += [chosen.eq(0), self.softmax.eq(0), self.fallback.eq(0)]
-        left = Signal(range(3 + SoftmaxShift.latency + 1))
+        left, flows = Signal(range(3 + SoftmaxShift.latency + 1)), Signal()
         with m.If(self.go):
-            m.d.sync += left.eq(3 + SoftmaxShift.latency)
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
-        m.d.comb += self.draining.eq((left != 0) & (self.softmax | self.softmax_path))
+            m.d.sync += [left.eq(3 + SoftmaxShift.latency), flows.eq(1)]
+        with m.Elif(flows):
+            m.d.sync += [left.eq(left - 1), flows.eq(left != 1)]
+        m.d.comb += self.draining.eq(flows & (self.softmax | self.softmax_path))
         with m.If(self.go & ~self.started):
             m.d.sync += self.softmax_path.eq(self.softmax)
 

@@ -27,21 +27,27 @@ def lawful_walk(m, config, start):
 
 def test_walker_gives_every_beat_once_and_in_order(tmp_path):
     """Any phases of 1 to 4 rows of 1 to 4 beats, any stall, 20 cycles from reset: a phase gives its beats row by row,
-    with their addresses and marks, from the cycle after it is taken and with none between two phases; beats hold."""
+    with their addresses and marks, from the cycle after it is taken when idle and with none between two phases; one phase
+    waits behind the present one; beats hold."""
     m, sizes = Module(), CONFIG.sizes
     m.submodules.dut = dut = SlotWalker(CONFIG)
     hold(m, dut.i, "i", assume=True)
     hold(m, dut.o, "o", assume=False)
     lawful_walk(m, CONFIG, dut.i.payload)
     phase, slot, beat, pending = Signal(walk(CONFIG)), Signal(4), Signal(4), Signal()
-    last, final = Signal(), Signal()
+    behind, waits = Signal(walk(CONFIG)), Signal()
+    last, final, free = Signal(), Signal(), Signal()
     m.d.comb += [last.eq(beat + 1 == phase.beats), final.eq(last & (slot + 1 == phase.n))]
+    m.d.comb += free.eq(~pending | (transfer(dut.o) & final))
     with m.If(transfer(dut.o)):
-        m.d.sync += [beat.eq(Mux(last, 0, beat + 1)), slot.eq(slot + last), pending.eq(~final)]
-    with m.If(transfer(dut.i)):
-        m.d.sync += [phase.eq(dut.i.payload), slot.eq(0), beat.eq(0), pending.eq(1)]
+        m.d.sync += [beat.eq(Mux(last, 0, beat + 1)), slot.eq(slot + last)]
+    with m.If(free):
+        m.d.sync += [phase.eq(Mux(waits, behind, dut.i.payload)), slot.eq(0), beat.eq(0)]
+        m.d.sync += [pending.eq(waits | dut.i.valid), waits.eq(0)]
+    with m.Elif(transfer(dut.i)):
+        m.d.sync += [behind.eq(dut.i.payload), waits.eq(1)]
     got = dut.o.payload
-    m.d.comb += [Assert(dut.o.valid == pending), Assert(dut.i.ready == (~pending | (dut.o.ready & final)))]
+    m.d.comb += [Assert(dut.o.valid == pending), Assert(dut.i.ready == ~waits)]
     with m.If(pending):
         m.d.comb += [
             Assert(got.addr == phase.row + slot + beat * sizes.rows),

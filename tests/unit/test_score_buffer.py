@@ -90,6 +90,7 @@ class Bench:
             magnitude |= t
         assert summary["active"] == len(above)
         assert summary["none"] == (not above)
+        assert summary["single"] == (len(above) == 1)
         assert summary["mass"] == sum(t for _, t in above)
         assert summary["magnitude"] == magnitude
         if above:

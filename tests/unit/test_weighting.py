@@ -19,6 +19,7 @@ def summary(head: Head, config) -> dict:
     payload = {
         "active": len(above),
         "none": not above,
+        "single": len(above) == 1,
         "rest": len(others),
         "mass": sum(t for _, t in above),
         "magnitude": magnitude,
@@ -28,7 +29,7 @@ def summary(head: Head, config) -> dict:
         "silent": int(head.silent),
     }
     if head.masked:  # these mean nothing then
-        payload |= {"active": 1, "none": 0, "mass": 12345, "magnitude": 0x7FFF, "rest": 1}
+        payload |= {"active": 1, "none": 0, "single": 0, "mass": 12345, "magnitude": 0x7FFF, "rest": 1}
     if not config.softmax:
         return payload | {"rest": 0, "peak": 0}
     return payload | {
