@@ -48,7 +48,7 @@ class UnitAlone(wiring.Component):
 def main() -> None:
     """Measure and print."""
     for name in sys.argv[1:] or ["ulx3s-85f"]:
-        top = UnitAlone(preset(name))
+        top = UnitAlone(preset(name).unit)
         numbers = measure(top, "ecp5", seeds=1, technology="ecp5", options=("--freq", TARGET_MHZ))
         print(f"{name:12}", *(f"{key} {value:,}" for key, value in numbers.items()), flush=True)
 
