@@ -10,8 +10,8 @@ __all__ = ["StreamFifo"]
 class StreamFifo(wiring.Component):
     """First-in-first-out queue of ``depth`` payloads: the first in a register, the others in registers or LUT RAM.
 
-    ``o`` comes from registers, ``i.ready`` from few. Latency 1 cycle, one payload a cycle (with ``depth`` 1 one every other cycle); ``o.payload`` holds until taken;
-    neither side waits for the other.
+    ``o`` comes from registers, ``i.ready`` from few. Latency 1 cycle, one payload a cycle (with ``depth`` 1 one every
+    other cycle); ``o.payload`` holds until taken; neither side waits for the other.
 
     Parameters
     ----------
