@@ -1,4 +1,4 @@
-"""Size and speed of the attention unit of a preset on ECP5-85F: ``python -m reluctant.boards.unit_timing [PRESET ...]``.
+"""Size and speed of the attention unit on ECP5-85F: ``python -m reluctant.boards.unit_timing [PRESET ...]``.
 
 The unit alone, without AXI and scheduler, its ports behind shift registers because they are more than the chip has
 pins. Needs the packages of the extra ``boards``; takes minutes a preset.

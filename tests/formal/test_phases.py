@@ -27,8 +27,8 @@ def lawful_walk(m, config, start):
 
 def test_walker_gives_every_beat_once_and_in_order(tmp_path):
     """Any phases of 1 to 4 rows of 1 to 4 beats, any stall, 20 cycles from reset: a phase gives its beats row by row,
-    with their addresses and marks, from the cycle after it is taken when idle and with none between two phases; one phase
-    waits behind the present one; beats hold."""
+    with their addresses and marks, from the cycle after it is taken when idle and with none between two phases; one
+    phase waits behind the present one; beats hold."""
     m, sizes = Module(), CONFIG.sizes
     m.submodules.dut = dut = SlotWalker(CONFIG)
     hold(m, dut.i, "i", assume=True)
