@@ -5,8 +5,8 @@ from .board import Board
 __all__ = ["synthesis_script"]
 
 # No memory is read where it is written in the same cycle (hdl/memory.py): -no-rw-check saves the logic for it.
-# iCE40: no -dsp, which would rewrite SB_MAC16 that are instantiated. ABC would compare its result with what it was given,
-# which takes minutes and overflows the stack of the WebAssembly build; the tests simulate the netlist instead.
+# iCE40: no -dsp, which would rewrite SB_MAC16 that are instantiated. ABC would compare what it made with what it was
+# given, which takes minutes and overflows the stack of the WebAssembly build; the tests simulate the netlist instead.
 COMMANDS = {
     "ice40": "scratchpad -set abc9.verify 0\nsynth_ice40 -abc9 -device u -dff -no-rw-check -top top -json top.json",
     "ecp5": "synth_ecp5 -no-rw-check -top top -json top.json",
