@@ -264,7 +264,7 @@ def open_port(port: str, baud: int):
     except (OSError, ValueError) as error:  # serial.SerialException is an OSError
         raise TransportError(f"{port} cannot be opened with {baud} baud: {error}") from error
     with suppress(OSError, ValueError, AttributeError, NotImplementedError):
-        line.set_low_latency_mode(True)  # of Linux, for adapters that know it
+        line.set_low_latency_mode(True)  # Linux alone has it, and not for every adapter
     return line
 
 

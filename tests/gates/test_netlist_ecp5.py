@@ -4,30 +4,21 @@ import functools
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.verilog import to_verilog
 from reluctant.sim.run import simulate
 from tests.integration import layers
 from tests.integration.random_programs import random_program
 
-CONFIG = UnitConfig(
-    lanes=4,
-    head_dim=16,
-    slots=64,
-    heads=2,
-    kv_heads=1,
-    softmax=False,
-    normalisers=("rms_head",),
-    mass_bits=8,
-    position_bits=8,
-    job_queue=2,
-    counter_bits=16,
-)
+from . import test_netlist
+
+# Deep enough for block RAM.
+CONFIG = replace(test_netlist.CONFIG, slots=64)
 JOBS = 12
 CELLS = Path("share", "lattice")
 MODELS = sorted((Path(__file__).parent / "models").glob("*.v"))
