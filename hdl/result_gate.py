@@ -39,15 +39,16 @@ class ResultGate(wiring.Component):
     def _direct(self) -> Module:
         """No register: the beats of the unit, and one that ends its packet."""
         m = Module()
-        under_way, ending, more = Signal(), Signal(), Signal()
+        under_way, ending, more, waiting, withdrawn = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            self.o.valid.eq(self.i.valid | ending),
+            withdrawn.eq(waiting & ~self.i.valid),
+            self.o.valid.eq(self.i.valid | ending | withdrawn),
             self.o.payload.data.eq(self.i.payload.data),
-            self.o.payload.last.eq(self.i.payload.last | ending),
+            self.o.payload.last.eq(self.i.payload.last | ending | withdrawn),
             self.i.ready.eq(self.o.ready & ~ending),
             more.eq(Mux(self.o.valid, ~(self.o.ready & self.o.payload.last), under_way)),
         ]
-        m.d.sync += under_way.eq(more)
+        m.d.sync += [under_way.eq(more), waiting.eq(self.o.valid & ~self.o.ready)]
         with m.If(self.o.ready):
             m.d.sync += ending.eq(0)
         with m.If(self.reset & more):
