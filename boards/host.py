@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence as Items
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
@@ -19,8 +18,8 @@ from reluctant.hdl.system_config import SystemConfig
 
 from .commands import Commands, Ticket
 from .errors import HostError, NoReplyError, WrongSystemError
-from .firmware_loader import load_firmware
 from .results import Answer, PrefillResult, RegionState, SlotContents, StepResult, SystemInfo, decode_answer
+from .sequence import Sequence
 from .settings import HeadSettings, LayerFormat
 from .transport import Access, Transport
 
@@ -28,45 +27,6 @@ __all__ = ["Sequence", "System"]
 
 FLAGS = 32
 """Tokens of a STEP that have a flag."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sequence:
-    """An open sequence: its number, policy, layers, and first slot in the store."""
-
-    system: "System"
-    number: int
-    policy: PolicySettings
-    layers: int
-    first_slot: int
-
-    def step(self, layer: int, keys, values, queries=None, *, flag: bool = False) -> StepResult:
-        """See :meth:`System.submit_step`."""
-        return self.system.wait(self.submit_step(layer, keys, values, queries, flag=flag))
-
-    def submit_step(self, layer: int, keys, values, queries=None, *, flag: bool = False) -> Ticket:
-        """See :meth:`System.submit_step`."""
-        return self.system.submit_step(self.number, layer, keys, values, queries, flag=flag)
-
-    def prefill(self, layer: int, keys, values, queries=None, *, flags=None) -> PrefillResult:
-        """See :meth:`System.prefill`."""
-        return self.system.prefill(self.number, layer, keys, values, queries, flags=flags)
-
-    def slots(self, layer: int, kv_head: int) -> SlotContents:
-        """See :meth:`System.slots`."""
-        return self.system.slots(self.number, layer, kv_head)
-
-    def state(self, layer: int) -> RegionState:
-        """See :meth:`System.state`."""
-        return self.system.state(self.number, layer)
-
-    def reset(self) -> None:
-        """Forget all rows, and what damaged the sequence; settings stay."""
-        self.system.reset(self.number)
-
-    def close(self) -> None:
-        """Give the slots back."""
-        self.system.close_sequence(self.number)
 
 
 class System:
@@ -99,9 +59,9 @@ class System:
         self._commands = Commands(transport, self.registers, patience)
         self._formats: dict[int, LayerFormat] = {}
         self._check_identity()
-        if config.unit.shared_memory and self._is_held():
-            load_firmware(transport, self.registers, build_firmware(config).image)
         transport.write(self.registers.address("IRQ_ENABLE"), self.registers.encode("IRQ_ENABLE", reply=1))
+        if config.unit.shared_memory and self._is_held():
+            self.load_firmware(build_firmware(config).image)
 
     def __enter__(self) -> Self:
         return self
@@ -376,7 +336,12 @@ class System:
 
     def flush(self) -> None:
         """End the packet that was begun on the input stream and will not be gone on with; its step fails."""
-        self.transport.write(self.registers.address("CONTROL"), self.registers.encode("CONTROL", flush=1))
+        self.control(flush=1)
+
+    def control(self, **fields: int) -> None:
+        """Write CONTROL. Fields that are not named are 0, ``hold`` too, which is 1 at power-up with shared memory."""
+        word = self.registers.encode("CONTROL", **{"hold": 0, **fields})
+        self.transport.write(self.registers.address("CONTROL"), word)
 
     def load_firmware(self, image: bytes) -> None:
         """Put a firmware into the core's memory and start it cold; what is under way should be over.
@@ -393,7 +358,7 @@ class System:
         data = np.frombuffer(image + bytes(-len(image) % 4), "<u4").tolist()
         start = Access(self.registers.address("MEMORY_ADDRESS"), 0)
         port = self.registers.address("MEMORY_DATA")
-        self.transport.write(self.registers.address("CONTROL"), self.registers.encode("CONTROL", hold=1, cold=1))
+        self.control(hold=1, cold=1)
         self.transport.execute([start, *(Access(port, word) for word in data)])
         if self.transport.execute([start, *(Access(port) for _ in data)]) != data:
             raise HostError("the core's memory does not hold the firmware that was written")
@@ -403,7 +368,6 @@ class System:
         """Let the core start; the next start is a warm one again."""
         if cold:
             self._formats.clear()
-        address, encode = self.registers.address("CONTROL"), self.registers.encode
-        self.transport.write(address, encode("CONTROL", cold=int(cold), restart=int(restart)))
+        self.control(cold=int(cold), restart=int(restart))
         self._commands.recover()
-        self.transport.write(address, encode("CONTROL"))
+        self.control()

@@ -47,8 +47,7 @@ def _scheduler(bench: Bench) -> None:
     addresses = np.arange(words, dtype=np.uint64) * WORD_BYTES
     mixed = addresses * SCATTER & ALL_ONES
     patterns = {"address": mixed, "complement": mixed ^ ALL_ONES}
-    registers, control = system.registers, system.registers.address("CONTROL")
-    system.transport.write(control, registers.encode("CONTROL", hold=1, cold=1))
+    system.control(hold=1, cold=1)
     try:
         for name, pattern in patterns.items():
             _write(bench, pattern.tolist())
