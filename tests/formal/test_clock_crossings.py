@@ -1,11 +1,14 @@
 """Crossings between clocks that tick in any order, with synchronisers that are late at will."""
 
+import pytest
 from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal
 
+from reluctant.hdl import stream_crossing
 from reluctant.hdl.bus_crossing import BusCrossing
 from reluctant.hdl.event_crossing import EventCrossing
+from reluctant.hdl.stream_crossing import StreamCrossing
 
-from .harness import check
+from .harness import Tap, check, hold, same_order, transfer
 from .two_clocks import TwoClocks
 
 
@@ -79,3 +82,25 @@ def test_each_access_arrives_once_and_gets_its_answer(tmp_path):
     m.d.comb += [bus.data.eq(data), bus.strobe.eq(strobe)]
     inputs = [bus.request, bus.write, bus.addr, data, strobe, dut.wait, unit.done, unit.error, unit.read_data]
     check(tmp_path, m, [*inputs, dut.unit_started, *clocks.inputs], depth=22)
+
+
+@pytest.mark.parametrize(("i_domain", "o_domain"), [("sync", "unit"), ("unit", "sync")])
+def test_a_stream_arrives_whole_and_in_order(tmp_path, monkeypatch, i_domain, o_domain):
+    """Any payloads, stalls and order of ticks, 15 of them in all, through a queue of 4: what leaves is what entered.
+
+    A payload on offer stays until it is taken, and ``empty`` is true: nothing is in the queue or on offer then.
+    """
+    monkeypatch.setattr(stream_crossing, "DEPTH", 4)
+    monkeypatch.setattr(stream_crossing, "BITS", 3)
+    m, dut = Module(), StreamCrossing(1, i_domain=i_domain, o_domain=o_domain)
+    clocks = TwoClocks(m, dut, patience=3)
+    ticks = {"sync": clocks.here, "unit": clocks.there}
+    enters = dut.i.valid & ticks[i_domain]
+    leaves = dut.o.ready & ticks[o_domain]
+    source, sink = Tap(enters, dut.i.payload, dut.i.ready), Tap(dut.o.valid, dut.o.payload, leaves)
+    pick = same_order(m, source, sink)
+    hold(m, sink, "o", assume=False)
+    waiting = Signal(4)
+    m.d.sync += waiting.eq(waiting + transfer(source) - transfer(sink))
+    m.d.comb += Assert(~dut.empty | (waiting == 0))
+    check(tmp_path, m, [dut.i.valid, dut.i.payload, dut.o.ready, pick, *clocks.inputs], depth=15)

@@ -4,22 +4,28 @@ from amaranth.hdl import Assume, DomainRenamer, EnableInserter, Fragment, Module
 
 __all__ = ["TwoClocks"]
 
+ALWAYS = "always"
+"""The solver's clock, in a component: it ticks whether or not the component's own do."""
+
 
 class _Synchroniser:
-    """Flip-flops of which the first may see a change, of one bit, that came since the edge before only at the next one.
+    """Flip-flops of which the first may see a change that came shortly before only at the next edge.
 
-    ``late`` says so; it is an input.
+    ``late`` says so of each bit; it is an input. Of one bit, shortly is since the edge before. Of several, which must
+    be a code that changes in one bit at a time, it is the last tick of the other clock.
     """
 
     def __init__(self, described):
         self.i, self.o, self.domain = described.i, described.o, described._o_domain
-        assert (len(self.i), described._stages, described._init) == (1, 2, 0)
-        self.late = Signal(name=f"late_{self.i.name}")
+        assert (described._stages, described._init) == (2, 0)
+        self.late = Signal(len(self.i), name=f"late_{self.i.name}")
 
     def elaborate(self, platform):
         m = Module()
-        first, second, seen = (Signal(name=name, reset_less=True) for name in ("first", "second", "seen"))
-        m.d[self.domain] += [first.eq(Mux(self.late, seen, self.i)), second.eq(first), seen.eq(self.i)]
+        shape = self.i.shape()
+        first, second, seen = (Signal(shape, name=name, reset_less=True) for name in ("first", "second", "seen"))
+        m.d[self.domain] += [first.eq((self.late & seen) | (~self.late & self.i)), second.eq(first)]
+        m.d[self.domain if len(self.i) == 1 else ALWAYS] += seen.eq(self.i)
         m.d.comb += self.o.eq(second)
         return m
 
@@ -35,7 +41,7 @@ class TwoClocks:
         self.here, self.there, self._made = Signal(), Signal(), []
         # Elaborated now, as the inputs of synchronisers must be known.
         fragment = Fragment.get(EnableInserter({"sync": self.here, "unit": self.there})(dut), self)
-        m.submodules.dut = DomainRenamer({"unit": "sync"})(fragment)
+        m.submodules.dut = DomainRenamer({"unit": "sync", ALWAYS: "sync"})(fragment)
         for name, tick in (("here", self.here), ("there", self.there)):
             missed = Signal(range(patience + 1), name=f"missed_{name}")
             m.d.sync += missed.eq(Mux(tick, 0, missed + 1))
