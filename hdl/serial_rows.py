@@ -46,7 +46,7 @@ class SerialRows(wiring.Component):
     query, stored : Out(lanes * 8)
         What was read of the packet, and of the store.
     go : Out(1)
-        The store is free. What is read of it else is lost.
+        The store is free. What is read of it else is lost. From a register.
     memory : In(StorePort(config.shared_memory))
         Only with shared memory: its words are in the low 32 bits, behind the rows.
     """
@@ -130,10 +130,19 @@ class SerialRows(wiring.Component):
         if not words:
             return
         memory = self.memory
+        own, asked = (_behind(first, word) for word in (memory.rest, memory.addr))
         m.d.comb += [self.go.eq(~memory.take), memory.read_data.eq(ram.read_data)]
         with m.If(memory.take):
             m.d.comb += [
-                ram.addr.eq(Cat(memory.addr, Const(0, first.bit_length() - 1 - len(memory.addr)), 1)),
+                ram.addr.eq(own),
                 ram.write_data[:32].eq(memory.write_data),
                 ram.write_en.eq(memory.write_en),
             ]
+        # The last choice, as that address comes late.
+        with m.If(memory.ask):
+            m.d.comb += ram.addr.eq(asked)
+
+
+def _behind(first: int, word):
+    """The address of a word behind the first ``first`` rows, a power of two."""
+    return Cat(word, Const(0, first.bit_length() - 1 - len(word)), 1)

@@ -17,20 +17,26 @@ class StorePort(wiring.Signature):
     Members
     -------
     take : Out(1)
-        The store's port is the owner's in this cycle; the unit waits.
-    write_en : Out(4), addr : Out, write_data : Out(32)
-        Bytes to write of the word at ``addr``; without any, it is read.
+        The store's port is the owner's in this cycle; the unit waits. From a register.
+    write_en : Out(4), write_data : Out(32)
+        Bytes to write; without any, a word is read.
+    ask : Out(1), addr : Out, rest : Out
+        The address of that word: ``addr`` while ``ask``, else ``rest``. ``addr`` may come late in its cycle; ``ask`` is
+        low without ``take``.
     read_data : In(32)
-        The word read, in the next cycle, and as long as the port is the owner's and nothing is written.
+        The word read, in the next cycle.
     """
 
     def __init__(self, size: int):
+        address = Out(ceil_log2(size // WORD_BYTES))
         super().__init__(
             {
                 "take": Out(1),
                 "write_en": Out(WORD_BYTES),
-                "addr": Out(ceil_log2(size // WORD_BYTES)),
                 "write_data": Out(8 * WORD_BYTES),
+                "ask": Out(1),
+                "addr": address,
+                "rest": address,
                 "read_data": In(8 * WORD_BYTES),
             }
         )
@@ -39,8 +45,11 @@ class StorePort(wiring.Signature):
 class SharedMemory(wiring.Component):
     """What :class:`~reluctant.hdl.core_memory.CoreMemory` is, in the store: it starts undefined, so the host loads it.
 
-    The store is the core's while the core is awake, held or in reset, and the unit's while the core sleeps. Behind the
-    unit's reads the word that waits for the core is gone: before the core wakes it is read once more.
+    Reads take a cycle, writes two: the store's port learns early that it is to write.
+
+    The store is the core's while the core is awake, held or in reset, and the unit's while the core sleeps, a cycle
+    late each time. Behind the unit's reads the word that waits for the core is gone: before the core wakes it is read
+    once more.
 
     Parameters
     ----------
@@ -50,11 +59,11 @@ class SharedMemory(wiring.Component):
     Members
     -------
     bus : In(CoreBus()), held : In(1), host : In(MemoryPort(size))
-        As of :class:`~reluctant.hdl.core_memory.CoreMemory`.
+        As of :class:`~reluctant.hdl.core_memory.CoreMemory`; ``host`` from 2 cycles behind ``held`` on.
     sleeping : In(1)
         Of the core.
     wake : In(1), awake : Out(1)
-        The interrupt, and the same for the core, a cycle later.
+        The interrupt, and the same for the core: 2 cycles later if it sleeps.
     store : Out(StorePort(size))
     """
 
@@ -78,23 +87,31 @@ class SharedMemory(wiring.Component):
         bits = ceil_log2(self.depth)
         outside = bus.addr[bits:] != 0
         latest = Signal(bits, reset_less=True)
-        again = Signal()
-        reads = bus.request & ~bus.write
+        owns, again, asks = Signal(init=1), Signal(), Signal()
+        second, writes = Signal(), Signal()  # of a write's cycles; and it is to be done in it
         m.d.comb += [
-            bus.ready.eq(1),
+            asks.eq(owns & bus.request),
+            bus.ready.eq(owns & (second | ~bus.write)),
             bus.error.eq(outside),
             bus.read_data.eq(store.read_data),
             host.read_data.eq(store.read_data),
-            store.take.eq(self.wake | ~self.sleeping | bus.request | self.held),
-            store.addr.eq(Mux(self.held, host.addr, Mux(bus.request, bus.addr, latest))),
+            store.take.eq(owns),
+            store.ask.eq(asks & ~self.held),
+            store.addr.eq(bus.addr),
+            store.rest.eq(Mux(self.held, host.addr, latest)),
             store.write_data.eq(Mux(self.held, host.data, bus.data)),
             self.awake.eq(self.wake & (again | ~self.sleeping)),
         ]
-        m.d.sync += again.eq(self.wake)
-        with m.If(reads):
+        m.d.sync += [
+            owns.eq(self.wake | ~self.sleeping | self.held),
+            again.eq(self.wake & owns),
+            second.eq(asks & bus.write & ~second),
+            writes.eq(asks & bus.write & ~second & ~outside),
+        ]
+        with m.If(asks & ~bus.write):
             m.d.sync += latest.eq(bus.addr)
         with m.If(self.held):
             m.d.comb += store.write_en.eq(host.write.replicate(WORD_BYTES))
-        with m.Elif(bus.request & bus.write & ~outside):
+        with m.Elif(writes & bus.write):  # a core that was reset in between asks for nothing any more
             m.d.comb += store.write_en.eq(bus.strobe)
         return m
