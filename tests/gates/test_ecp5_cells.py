@@ -40,8 +40,16 @@ endmodule
 """
 
 
-def _agree(component, folder: Path, inputs: dict[str, int], output: tuple[str, int], stimulus: str, warm: int) -> None:
-    """Run the component made of cells beside the one that is inferred, on the same random inputs."""
+def agree(
+    folder: Path,
+    texts: list[str],
+    models: list[Path],
+    inputs: dict[str, int],
+    output: tuple[str, int],
+    stimulus: str,
+    warm: int,
+) -> None:
+    """Run module ``cells`` of the Verilog texts beside ``generic`` on the same random inputs."""
     names = ("clk", "rst", *inputs)
     signals = "".join(f"reg [{width - 1}:0] {name} = 0; " for name, width in inputs.items())
     bench = BENCH.format(
@@ -52,15 +60,20 @@ def _agree(component, folder: Path, inputs: dict[str, int], output: tuple[str, i
         cycles=CYCLES,
         warm=warm,
     )
-    generic = verilog.convert(component(), name="generic", emit_src=False)
-    cells = verilog.convert(component(), name="cells", platform=Technology("ecp5"), emit_src=False)
-    assert {"DP16KD", "MULT18X18D"} & set(cells.split())
-    (folder / "bench.v").write_text("\n".join([generic, cells, bench]))
-    compile_it = ["iverilog", "-g2005-sv", "-s", "bench", "-o", "bench.vvp", "bench.v", *map(str, MODELS)]
+    (folder / "bench.v").write_text("\n".join([*texts, bench]))
+    compile_it = ["iverilog", "-g2005-sv", "-s", "bench", "-o", "bench.vvp", "bench.v", *map(str, models)]
     for command in (compile_it, ["vvp", "-n", "bench.vvp"]):
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["agree"], result.stdout
+
+
+def _agree(component, folder: Path, inputs: dict[str, int], output: tuple[str, int], stimulus: str, warm: int) -> None:
+    """The component made of cells does what the one does that is inferred."""
+    generic = verilog.convert(component(), name="generic", emit_src=False)
+    cells = verilog.convert(component(), name="cells", platform=Technology("ecp5"), emit_src=False)
+    assert {"DP16KD", "MULT18X18D"} & set(cells.split())
+    agree(folder, [generic, cells], MODELS, inputs, output, stimulus, warm)
 
 
 needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
