@@ -25,7 +25,8 @@ class RawMailbox:
         return self.registers.decode("STATUS", self.transport.read(self.address("STATUS")))
 
     def control(self, **fields: int) -> None:
-        self.transport.write(self.address("CONTROL"), self.registers.encode("CONTROL", **fields))
+        """Write CONTROL; fields that are not named are 0."""
+        self.transport.write(self.address("CONTROL"), self.registers.encode("CONTROL", **{"hold": 0, **fields}))
 
     def refused(self, address: int, word: int | None = None) -> bool:
         """Whether an access is answered with an error."""
