@@ -23,9 +23,9 @@ BOARD = Board(
     platform=_platform,
     clock="clk27",
     pll_device="GW1NR-9C",
-    clock_mhz=27,
+    clock_mhz=54,
     system=SystemConfig(
-        # Block RAMs: 8 of keys and values, 8 of the core, 6 to 10 of everything else.
+        # 23 block RAMs: 8 of keys and values, 8 of the core, 7 of everything else.
         unit=UnitConfig(
             phases="serial",
             lanes=8,
