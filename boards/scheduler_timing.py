@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -22,9 +22,9 @@ from reluctant.hdl.row_loader import input_beat
 from reluctant.hdl.scheduler import Scheduler
 from reluctant.hdl.system_config import SystemConfig
 
-from .core_timing import measure
+from .core_timing import Boxed, measure
 
-__all__ = ["Boxed", "SchedulerSide"]
+__all__ = ["SchedulerSide"]
 
 
 class SchedulerSide(wiring.Component):
@@ -82,32 +82,6 @@ class SchedulerSide(wiring.Component):
             host.dropped.eq(gate.dropped),
             self.irq.eq(host.irq),
         ]
-        return m
-
-
-class Boxed(wiring.Component):
-    """A component between registers, with two pins: its inputs are a shift register, its outputs are folded."""
-
-    def __init__(self, inner: wiring.Component):
-        self.inner = inner
-        super().__init__({"pin": In(1), "pout": Out(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.inner = self.inner
-        inputs, outputs = [], []
-        for _, member, value in self.inner.signature.flatten(self.inner):
-            (inputs if member.flow == In else outputs).append(getattr(value, "as_value", lambda value=value: value)())
-        shift = Signal(sum(map(len, inputs)))
-        m.d.sync += shift.eq(Cat(self.pin, shift))
-        m.d.comb += Cat(inputs).eq(shift)
-        folded = Signal(sum(map(len, outputs)), name="folded")
-        m.d.sync += folded.eq(Cat(outputs))
-        while len(folded) > 1:
-            parts = [folded[start : start + 4].xor() for start in range(0, len(folded), 4)]
-            folded = Signal(len(parts), name="folded")
-            m.d.sync += folded.eq(Cat(parts))
-        m.d.comb += self.pout.eq(folded)
         return m
 
 

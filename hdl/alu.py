@@ -1,6 +1,6 @@
 """Arithmetic of the RISC-V core: adder, logic, comparison and the steps of shifts."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,11 +26,11 @@ class Step(enum.Enum, shape=unsigned(3)):
 
 
 class Alu(wiring.Component):
-    """Combinational: the OR of a sum, logic and a step of a shift, each of which is there or not; or what was loaded.
+    """Combinational: the sum, or what was loaded, or the OR of logic and a step of a shift.
 
     A shift left by 1 is ``a + a``. The three parts of a word that extension of bytes and halfwords tells apart (bits 7
-    to 0, 15 to 8, 31 to 16) have their own logic. The sum and what is loaded come last: an OR and a choice in one LUT
-    follow them.
+    to 0, 15 to 8, 31 to 16) have their own logic. The sum and what is loaded come last, and one LUT of four inputs
+    chooses: with ``add``, a bit of logic means that it is the loaded one that counts.
 
     Members
     -------
@@ -39,7 +39,7 @@ class Alu(wiring.Component):
     carry : In(1)
         Added to ``a + b``.
     add : In(1)
-        The sum is there.
+        The result is the sum where logic and step give 0, and what is loaded where they give 1.
     parts : In(Logic) * 3
     step : In(Step)
     arithmetic : In(1)
@@ -49,13 +49,11 @@ class Alu(wiring.Component):
     bit : In(1)
         Added to the result, as bit 0.
     aligned : In(1)
-        Clear the two lowest bits of what is computed.
-    load : In(1), loaded : In(32)
-        The result is ``loaded``.
-    total : Out(32)
-        The sum; 0 without ``add``.
-    computed, result : Out(32)
-        Without and with what is loaded.
+        Clear the two lowest bits of the result.
+    loaded : In(32)
+    sum : Out(32)
+        Also without ``add``.
+    result : Out(32)
     carry_out : Out(1)
         Of the sum, without ``unsigned``.
     less : Out(1)
@@ -65,12 +63,12 @@ class Alu(wiring.Component):
     """
 
     def __init__(self):
-        controls = ("carry", "add", "arithmetic", "unsigned", "bit", "aligned", "load")
+        controls = ("carry", "add", "arithmetic", "unsigned", "bit", "aligned")
         super().__init__(
             {name: In(1) for name in controls}
             | {name: In(32) for name in ("a", "b", "loaded")}
             | {name: Out(1) for name in ("carry_out", "less", "equal")}
-            | {"parts": In(Logic).array(3), "step": In(Step), "total": Out(32), "computed": Out(32), "result": Out(32)}
+            | {"parts": In(Logic).array(3), "step": In(Step), "sum": Out(32), "result": Out(32)}
         )
 
     def elaborate(self, platform):
@@ -81,7 +79,7 @@ class Alu(wiring.Component):
         sign_a, sign_b = a[31] & ~self.unsigned, b[31] | self.unsigned
         m.d.comb += [
             total.eq(Cat(1, a, sign_a) + Cat(self.carry, b, sign_b)),
-            self.total.eq(total[1:33] & self.add.replicate(32)),
+            self.sum.eq(total[1:33]),
             self.less.eq(total[33]),
             self.carry_out.eq(total[33] ^ sign_a ^ sign_b),
         ]
@@ -100,7 +98,7 @@ class Alu(wiring.Component):
             right.eq((by_1 & step[0].replicate(32)) | (by_8 & step[1].replicate(32))),
             self.equal.eq(logic == 0),
             other.eq(right | ((a << 8)[:32] & step[2].replicate(32)) | logic | self.bit),
-            self.computed.eq((self.total | other) & Cat(~self.aligned.replicate(2), ~Const(0, 30))),
-            self.result.eq(Mux(self.load, self.loaded, self.computed)),
         ]
+        add, aligned = self.add.replicate(32), Cat(self.aligned.replicate(2), Const(0, 30))
+        m.d.comb += self.result.eq(((add & ((other & self.loaded) | (~other & self.sum))) | (~add & other)) & ~aligned)
         return m

@@ -1,11 +1,11 @@
 """The memory of the scheduler's core: firmware, data and stack."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .core_bus import CoreBus
+from .core_bus import SlaveBus, by_fours
 from .memory import Ram
 
 __all__ = ["CoreMemory", "MemoryPort"]
@@ -32,7 +32,10 @@ class MemoryPort(wiring.Signature):
 
 
 class CoreMemory(wiring.Component):
-    """A memory that answers the core at once; an address behind its end is an error.
+    """A memory that answers the core in the next cycle; an address behind its end is an error.
+
+    What was written must not be asked for in the very next cycle: the core's fetches ahead may do so, and then get
+    something else.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ class CoreMemory(wiring.Component):
 
     Members
     -------
-    bus : In(CoreBus())
+    bus : In(SlaveBus())
     held : In(1)
         The memory is the host's; the core must not ask for anything.
     host : In(MemoryPort(size))
@@ -62,26 +65,31 @@ class CoreMemory(wiring.Component):
         self.words = [
             int.from_bytes(padded[at : at + WORD_BYTES], "little") for at in range(0, len(padded), WORD_BYTES)
         ]
-        super().__init__({"bus": In(CoreBus()), "held": In(1), "host": In(MemoryPort(size))})
+        super().__init__({"bus": In(SlaveBus()), "held": In(1), "host": In(MemoryPort(size))})
 
     def elaborate(self, platform):
         m = Module()
         bus, host = self.bus, self.host
         m.submodules.ram = ram = Ram(width=32, depth=self.depth, granularity=8, init=self.words)
+        # The core's address comes late in its cycle: a write is done in the next one, and so is the look at the end.
         bits = ceil_log2(self.depth)
-        outside = bus.addr[bits:] != 0
+        beyond = by_fours(bus.addr[bits:])
+        writes, address, outside = Signal(), Signal(bits), Signal.like(beyond)
+        m.d.sync += writes.eq(bus.request & bus.write)
+        with m.If(bus.request):
+            m.d.sync += [address.eq(bus.addr), outside.eq(beyond)]
         m.d.comb += [
             bus.ready.eq(1),
-            bus.error.eq(outside),
-            bus.read_data.eq(ram.read_data),
+            bus.error.eq(outside.any()),
+            bus.word.eq(ram.read_data),
             host.read_data.eq(ram.read_data),
             ram.read_addr.eq(Mux(self.held, host.addr, bus.addr)),
-            ram.read_en.eq(self.held | (bus.request & ~bus.write)),
-            ram.write_addr.eq(Mux(self.held, host.addr, bus.addr)),
+            ram.read_en.eq(self.held | bus.request),
+            ram.write_addr.eq(Mux(self.held, host.addr, address)),
             ram.write_data.eq(Mux(self.held, host.data, bus.data)),
         ]
         with m.If(self.held):
             m.d.comb += ram.write_en.eq(host.write.replicate(WORD_BYTES))
-        with m.Elif(bus.request & bus.write & ~outside):
+        with m.Elif(writes & ~bus.error):
             m.d.comb += ram.write_en.eq(bus.strobe)
         return m

@@ -9,7 +9,7 @@ from .riscv_isa import Csr, Row
 
 __all__ = ["COUNT_BITS", "CsrFile"]
 
-COUNT_BITS = 10
+COUNT_BITS = 13
 """Cycles and instructions since they were last added to the 64-bit counters: at half of its range, they must be."""
 
 MIE, MPIE, MPP, MEI = 3, 7, 11, 11
@@ -53,7 +53,7 @@ class CsrFile(wiring.Component):
     cycles, instructions : Out(COUNT_BITS)
         Since they were cleared.
     clear_cycles, clear_instructions : In(1)
-        ``cycles`` becomes 2: it was looked at in the cycle before. ``instructions`` becomes 0, whatever retires.
+        ``cycles`` becomes 3: it was looked at two cycles before. ``instructions`` becomes 0, whatever retires.
     due : Out(1)
         The counts must be added soon.
     """
@@ -129,7 +129,7 @@ class CsrFile(wiring.Component):
 
     def _counts(self, m: Module):
         m.d.sync += [
-            self.cycles.eq(Mux(self.clear_cycles, 2, self.cycles + 1)),
+            self.cycles.eq(Mux(self.clear_cycles, 3, self.cycles + 1)),
             self.instructions.eq(Mux(self.clear_instructions, 0, self.instructions + self.retire)),
         ]
         m.d.comb += self.due.eq(self.cycles[-1])

@@ -34,9 +34,9 @@ class InstructionDecoder(wiring.Component):
     illegal : Out(1)
         Not an instruction, as far as can be told without looking further into SYSTEM words.
     immediate : Out(32)
-        Of lui and what has a register and an immediate (branches have none in this sense); else undefined.
+        Of lui, auipc and what has a register and an immediate (branches have none in this sense); else undefined.
     offset : Out(32)
-        What auipc, jal and branches add to their address; else undefined.
+        What jal and branches add to their address; else undefined.
     """
 
     def __init__(self, *, multiply: bool = False):
@@ -70,9 +70,8 @@ class InstructionDecoder(wiring.Component):
         m.d.comb += self.immediate.eq(Cat(Mux(upper, 0, below), high, sign))
         jump = word[3]
         low = Mux(jump, Cat(word[21:25], word[25:31], word[20]), Cat(word[8:12], word[25:31], word[7]))
-        middle = Mux(word[6] & ~jump, sign.replicate(8), word[12:20])
-        high = Mux(word[6], sign.replicate(11), word[20:31])
-        m.d.comb += self.offset.eq(Cat(0, Mux(word[6], low, 0), middle, high, sign))
+        middle = Mux(jump, word[12:20], sign.replicate(8))
+        m.d.comb += self.offset.eq(Cat(0, low, middle, sign.replicate(12)))
 
     def _legality(self, m: Module, opcode, funct3):
         funct7 = self.word[25:]

@@ -1,6 +1,6 @@
 """Fetch stage of the RISC-V core: the bus, and the instructions that come ahead of their use."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,11 +10,14 @@ __all__ = ["InstructionFetch"]
 
 
 class InstructionFetch(wiring.Component):
-    """Owns the bus: fetches in sequence while there is room, and lets jumps and data accesses go between.
+    """Owns the bus: fetches in sequence while there is room, and lets jumps and data accesses go first.
 
-    At most two fetched words wait: one in a register, one on ``bus.read_data``, where a data access would destroy it.
-    So while an access comes (``accessing``), a word is only asked for if none waits; and a load or store may only enter
-    the execute stage if a waiting word, if any, is taken.
+    At most two fetched words wait: one in a register, one on ``bus.word``, where a transfer destroys it, unless the
+    register is free. So a load, store, branch or jump may only enter the execute stage if a waiting word, if any, is
+    taken in that cycle, or is not needed any more.
+
+    The word at a branch's target is fetched before it is known whether it is needed: ``jump``, and in the cycle after
+    either ``leaving`` or ``resume``.
 
     Members
     -------
@@ -22,22 +25,22 @@ class InstructionFetch(wiring.Component):
     word : Out(32), fault : Out(1), valid : Out(1)
         Next instruction, or the news that its fetch failed.
     take : In(1)
-        The word, if ``valid``, is taken in this cycle.
-    accessing : In(1)
-        High from the cycle after a load or store entered the execute stage until its transfer.
-    access : In(1), write : In(1), access_addr : In(30), data : In(32), strobe : In(4)
-        A transfer of data is wanted while ``access`` is high; all hold until ``accessed``.
-    accessed : Out(1), error : Out(1)
-        The transfer takes place in this cycle, and fails.
-    jump : In(1), from_value : In(1), jump_addr : In(30)
-        The sequence goes on at ``jump_addr`` (``from_value``) or ``access_addr``; holds until ``jumped``. Whatever was
-        fetched before is dropped.
-    busy : In(1)
-        No fetch in sequence begins; high with ``access`` and with ``jump``.
-    jumped : Out(1)
-        The first fetch of the new sequence takes place in this cycle.
+        The word, if ``valid``, is taken in this cycle; high with ``leaving``.
+    free : Out(1)
+        What is asked for with ``access``, ``jump`` or ``resume`` begins in this cycle.
+    access : In(1), write : In(1), data : In(32), strobe : In(4)
+        A transfer of data at ``computed`` is wanted. ``data`` and ``strobe`` must hold until its end.
+    error : Out(1)
+        The latest transfer failed.
+    jump : In(1)
+        A fetch is wanted, from ``held`` (``from_held``) or else ``computed``. The sequence goes on behind it.
+    leaving : In(1)
+        Whatever was fetched before the jump is dropped.
+    resume : In(1)
+        The word fetched by ``jump`` is dropped; the sequence goes on at ``held``.
+    from_held : In(1), computed : In(30), held : In(30)
     advance : In(1)
-        ``pc`` moves to the next word of the sequence; ``jumped`` wins.
+        ``pc`` moves to the next word of the sequence; not with ``leaving``, when it moves to where the jump went.
     pc : Out(30)
         Word address of the instruction in the decode stage.
     """
@@ -50,19 +53,18 @@ class InstructionFetch(wiring.Component):
                 "fault": Out(1),
                 "valid": Out(1),
                 "take": In(1),
-                "accessing": In(1),
+                "free": Out(1),
                 "access": In(1),
                 "write": In(1),
-                "access_addr": In(30),
                 "data": In(32),
                 "strobe": In(4),
-                "accessed": Out(1),
                 "error": Out(1),
-                "busy": In(1),
                 "jump": In(1),
-                "from_value": In(1),
-                "jump_addr": In(30),
-                "jumped": Out(1),
+                "leaving": In(1),
+                "resume": In(1),
+                "from_held": In(1),
+                "computed": In(30),
+                "held": In(30),
                 "advance": In(1),
                 "pc": Out(30),
             }
@@ -71,42 +73,42 @@ class InstructionFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         bus = self.bus
-        next_addr = Signal(30)
-        waiting = Signal()  # a fetch in sequence was asked for and not answered: it must go on
-        arrived, arrived_fault = Signal(), Signal()
-        buffered, buffer_fault = Signal(), Signal()
+        last = Signal(30)  # the latest fetch
+        pending = Signal()  # the latest transfer is a fetch
+        arrived, fault, sequential = Signal(), Signal(), Signal()
+        following = Signal(30)
+        known = Signal(30, attrs={"keep": 1})  # the address, if it is not ``computed``, which comes late
+        computes = (self.access | self.jump) & ~self.from_held
+        buffered, kept, buffer_fault = Signal(), Signal(), Signal()
         buffer = Signal(32, reset_less=True)
-        room, foreign, transfer = Signal(), Signal(), Signal()
         m.d.comb += [
-            room.eq(Mux(self.accessing, ~(buffered | arrived), ~(buffered & arrived))),
-            foreign.eq(self.busy & ~waiting),
-            bus.request.eq(waiting | Mux(self.busy, self.access | self.jump, room)),
-            bus.write.eq(self.write & self.access & ~waiting),
-            bus.addr.eq(Mux(foreign, Mux(self.from_value, self.jump_addr, self.access_addr), next_addr)),
+            self.free.eq(bus.ready),
+            following.eq(last + 1),
+            arrived.eq(pending & bus.ready & ~self.resume),
+            sequential.eq(~(self.access | self.jump | self.resume)),
+            bus.request.eq(bus.ready & ~(sequential & pending & kept)),
+            bus.write.eq(self.write & self.access),
+            known.eq(Mux(sequential, following, self.held)),
+            bus.addr.eq(Mux(computes, self.computed, known)),
             bus.data.eq(self.data),
             bus.strobe.eq(self.strobe),
-            transfer.eq(bus.request & bus.ready),
-            self.accessed.eq(self.access & ~waiting & bus.ready),
-            self.jumped.eq(self.jump & ~waiting & bus.ready),
             self.error.eq(bus.error),
-            self.word.eq(Mux(buffered, buffer, bus.read_data)),
-            self.fault.eq(Mux(buffered, buffer_fault, arrived_fault)),
-            self.valid.eq(buffered | arrived),
+            fault.eq(bus.error | ~bus.from_memory),
+            kept.eq(buffered & ~self.leaving),
+            self.word.eq(Mux(kept, buffer, bus.word)),
+            self.fault.eq(Mux(kept, buffer_fault, fault)),
+            self.valid.eq(kept | arrived),
         ]
-        m.d.sync += [
-            waiting.eq(bus.request & ~bus.ready & ~foreign),
-            buffered.eq(~self.jump & Mux(buffered == self.take, arrived, buffered)),
-        ]
-        with m.If(transfer):
-            m.d.sync += [arrived.eq(self.jumped | ~(self.access & ~waiting | self.jump)), arrived_fault.eq(bus.error)]
-        with m.Elif(self.jump | ~buffered | self.take):
-            m.d.sync += arrived.eq(0)
-        with m.If(~buffered | self.take):
-            m.d.sync += [buffer.eq(bus.read_data), buffer_fault.eq(arrived_fault)]
-        with m.If(transfer & ~(self.access & ~waiting)):
-            m.d.sync += next_addr.eq(bus.addr + 1)
-        with m.If(self.jumped):
-            m.d.sync += self.pc.eq(bus.addr)
-        with m.Elif(self.advance):
-            m.d.sync += self.pc.eq(self.pc + 1)
+        m.d.sync += buffered.eq(~self.leaving & ~self.take & (buffered | arrived))
+        with m.If(bus.request):
+            m.d.sync += pending.eq(~self.access)
+        # ``take`` comes late: a word on the bus stays there in the cycle that takes the one before it from the buffer.
+        with m.If(~buffered):
+            m.d.sync += [buffer.eq(bus.word), buffer_fault.eq(fault)]
+        with m.If(bus.request & ~self.access):
+            m.d.sync += last.eq(bus.addr)
+        # What is added while ``leaving`` does not matter: so sum and choice are one LUT of iCE40 a bit.
+        with m.If(self.leaving | self.advance):
+            more = (Cat(1, self.pc) + Cat(1, self.leaving.replicate(30)))[1:31]
+            m.d.sync += self.pc.eq(Mux(self.leaving, last, more))
         return m

@@ -5,7 +5,7 @@ Sources: The RISC-V Instruction Set Manual, volume I (RV32I 2.1, Zicsr 2.0, M 2.
 
 from enum import IntEnum
 
-__all__ = ["TRAP_WORD", "Cause", "Csr", "Opcode", "Row", "System"]
+__all__ = ["Cause", "Csr", "Opcode", "Row", "System"]
 
 
 class Opcode(IntEnum):
@@ -91,7 +91,4 @@ class Row(IntEnum):
     MCYCLEH = 0x2A
     MINSTRETH = 0x2B
     OLD = 0x2C  # what a CSR was before it is written
-
-
-TRAP_WORD = 0xFFDFF06F
-"""``jal x0, -4``: what the decode stage holds after a trap in the execute stage, whose instruction was 4 bytes back."""
+    MINUS_4 = 0x2D

@@ -1,5 +1,8 @@
 """The scheduler: a RISC-V core with its memory, its registers and its way to the unit."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -100,15 +103,14 @@ class Scheduler(wiring.Component):
         m = Module()
         m.submodules.memory = memory = self._memory()
         m.submodules.registers = registers = SchedulerRegisters(self.config)
-        m.submodules.bridge = bridge = UnitBridge(self.unit_width, held=self.config.unit.phases == "overlapped")
-        core, reset = RiscvCore(multiply=self.config.multiply), Signal()
+        m.submodules.bridge = bridge = UnitBridge(self.unit_width)
+        core, asked, reset = RiscvCore(multiply=self.config.multiply), Signal(), Signal()
         m.submodules.core = ResetInserter(reset)(core)
         connect(m, flipped(self.memory), memory.host)
         connect(m, bridge.unit, flipped(self.unit))
         connect(m, registers.commands, flipped(self.commands))
         connect(m, registers.replies, flipped(self.replies))
         m.d.comb += [
-            bridge.reset.eq(reset),
             memory.held.eq(self.held),
             registers.finished.eq(self.finished),
             registers.can_drop.eq(self.can_drop),
@@ -120,6 +122,9 @@ class Scheduler(wiring.Component):
             self.gate.patience.eq(registers.patience),
         ]
         self._starts(m, registers, core, reset)
+        # The core holds what it writes to the unit: it asks for nothing more, and is reset when that has ended.
+        wanted = self.hold | self.held | self.restart | self.bitten | self.trapped
+        m.d.sync += [asked.eq(wanted | (asked & ~bridge.bus.ready)), reset.eq(asked & bridge.bus.ready)]
         if self.config.unit.shared_memory:
             connect(m, memory.store, flipped(self.store))
             m.d.comb += [
@@ -129,7 +134,7 @@ class Scheduler(wiring.Component):
             ]
         else:
             m.d.comb += core.interrupt.eq(registers.interrupt)
-        self._decode(m, core.bus, {MEMORY: memory.bus, REGISTERS: registers.bus, UNIT: bridge.bus})
+        self._decode(m, core.bus, asked | reset, {MEMORY: memory.bus, REGISTERS: registers.bus, UNIT: bridge.bus})
         return m
 
     def _memory(self) -> CoreMemory | SharedMemory:
@@ -139,7 +144,7 @@ class Scheduler(wiring.Component):
         return CoreMemory(self.config.memory, self.firmware)
 
     def _starts(self, m: Module, registers: SchedulerRegisters, core: RiscvCore, reset: Signal):
-        """Resets of the core, and why."""
+        """What asks for a reset of the core."""
         m.submodules.watchdog = watchdog = Watchdog(self.config.watchdog)
         by_host = Signal()
         m.d.comb += [
@@ -150,10 +155,7 @@ class Scheduler(wiring.Component):
             watchdog.working.eq(~reset & ~core.sleeping),
             watchdog.kick.eq(registers.kick),
         ]
-        m.d.sync += [
-            self.held.eq(self.hold),
-            reset.eq(self.hold | by_host | self.bitten | self.trapped),
-        ]
+        m.d.sync += self.held.eq(self.hold)
         with m.If(by_host):
             m.d.sync += self.cause.eq(Mux(self.cold, COLD, HOST))
         with m.Elif(self.bitten):
@@ -162,25 +164,31 @@ class Scheduler(wiring.Component):
             m.d.sync += self.cause.eq(TRAP)
 
     @staticmethod
-    def _decode(m: Module, bus, slaves):
+    def _decode(m: Module, bus, closed, slaves):
         """Each transfer goes to the slave that the top bits of its address name; without one it is an error."""
-        region = bus.addr[28:]
-        # Where the latest transfer went. The memory's word is late in its cycle: one multiplexer behind it.
+        region, latest = bus.addr[28:], Signal(2)
         was_memory, was_unit = Signal(), Signal()
         m.d.comb += [bus.ready.eq(1), bus.error.eq(1)]
-        with m.If(bus.request & bus.ready):
-            m.d.sync += [was_memory.eq(region == MEMORY), was_unit.eq(region == UNIT)]
+        with m.If(bus.request & ~closed):
+            m.d.sync += [latest.eq(region), was_memory.eq(region == MEMORY), was_unit.eq(region == UNIT)]
         for number, slave in slaves.items():
             m.d.comb += [
-                slave.request.eq(bus.request & (region == number)),
+                # What the core asks for in its last cycle, it does not wait for.
+                slave.request.eq(bus.request & ~closed & (region == number)),
                 slave.write.eq(bus.write),
                 slave.addr.eq(bus.addr),
                 slave.data.eq(bus.data),
                 slave.strobe.eq(bus.strobe),
             ]
-        with m.Switch(region):
+        with m.Switch(latest):
             for number, slave in slaves.items():
                 with m.Case(number):
                     m.d.comb += [bus.ready.eq(slave.ready), bus.error.eq(slave.error)]
-        slow = Mux(was_unit, slaves[UNIT].read_data, slaves[REGISTERS].read_data)
-        m.d.comb += bus.read_data.eq(Mux(was_memory, slaves[MEMORY].read_data, slow))
+        # The memory's word is late in its cycle: little follows it.
+        gates = {MEMORY: was_memory, REGISTERS: ~was_memory & ~was_unit, UNIT: was_unit}
+        loaded = [slaves[number].word & gate.replicate(32) for number, gate in gates.items()]
+        m.d.comb += [
+            bus.from_memory.eq(was_memory),
+            bus.word.eq(slaves[MEMORY].word),
+            bus.read_data.eq(reduce(or_, loaded)),
+        ]

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi_lite import WORD_SHIFT
-from .core_bus import CoreBus
+from .core_bus import SlaveBus, by_fours
 from .mailbox import INDEX_BITS, MessageReader, MessageWriter
 from .messages import MESSAGE_WORDS
 from .register_block import RegisterBlock
@@ -21,8 +21,8 @@ REGISTERS, COMMAND, REPLY = range(3)
 class SchedulerRegisters(wiring.Component):
     """The map ``scheduler`` of ``system_registers.rdl`` behind the core's bus.
 
-    Every transfer takes two cycles. What the map does not have, and a write of less than a word, is an error and
-    changes nothing.
+    A write ends in the cycle after its request, a read one later. What the map does not have, and a write of less than
+    a word, is an error and changes nothing.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SchedulerRegisters(wiring.Component):
 
     Members
     -------
-    bus : In(CoreBus())
+    bus : In(SlaveBus())
     commands : Out(MessageReader), replies : Out(MessageWriter)
     finished : In(1)
         One cycle: a job ended. Sets EVENTS.job, which the firmware clears.
@@ -52,7 +52,7 @@ class SchedulerRegisters(wiring.Component):
         self.map = scheduler_map(config)
         super().__init__(
             {
-                "bus": In(CoreBus()),
+                "bus": In(SlaveBus()),
                 "commands": Out(MessageReader(config.messages)),
                 "replies": Out(MessageWriter(config.messages)),
                 "finished": In(1),
@@ -73,17 +73,25 @@ class SchedulerRegisters(wiring.Component):
         m = Module()
         bus = self.bus
         m.submodules.block = block = RegisterBlock(self.map)
-        act, refused, right, addr = Signal(), Signal(), Signal(), Signal(self.map.address_width - WORD_SHIFT)
-        # The core may be reset between the two cycles: then it no longer asks, and nothing is done.
-        m.d.sync += [act.eq(bus.request & ~act), addr.eq(bus.addr), refused.eq(~self._allowed(m))]
-        m.d.sync += [self.replies.words.eq(bus.data), right.eq((bus.data != 0) & (bus.data <= MESSAGE_WORDS))]
+        act, right, allowed = Signal(), Signal(), Signal()
+        addr, writes = Signal(self.map.address_width - WORD_SHIFT), Signal()
+        # The address comes late: what it means is found out in the second cycle. Bits 28 and 29 told that the transfer
+        # is for this map.
+        beyond = by_fours(bus.addr[len(addr) : 28])
+        outside = Signal.like(beyond)
+        m.d.sync += act.eq(bus.request)
+        with m.If(bus.request):
+            m.d.sync += [addr.eq(bus.addr), outside.eq(beyond), writes.eq(bus.write)]
+        m.d.sync += self.replies.words.eq(bus.data)
+        m.d.comb += right.eq((bus.data != 0) & (bus.data <= MESSAGE_WORDS))
         window, index = addr[INDEX_BITS:], addr[:INDEX_BITS]
         write, result = Signal(), Signal(32, reset_less=True)
         m.d.comb += [
-            bus.ready.eq(act),
-            bus.read_data.eq(result),
-            bus.error.eq(refused),
-            write.eq(act & bus.request & bus.write & ~refused),
+            allowed.eq(~outside.any() & self._allowed(m, addr, writes)),
+            bus.ready.eq(~(act & ~writes)),
+            bus.word.eq(result),
+            bus.error.eq(~allowed),
+            write.eq(act & writes & allowed),
             block.addr.eq(index),
             block.data.eq(bus.data),
             block.strobe.eq(0b1111),
@@ -93,24 +101,21 @@ class SchedulerRegisters(wiring.Component):
             self.replies.data.eq(bus.data),
             self.replies.write.eq(write & (window == REPLY)),
         ]
-        with m.If(write & (addr == self.map.address("REPLY_SEND") >> WORD_SHIFT)):
-            m.d.comb += self.replies.send.eq(right)
+        m.d.sync += self.replies.send.eq(right & write & (addr == self.map.address("REPLY_SEND") >> WORD_SHIFT))
         with m.If(act):
             m.d.sync += result.eq(Mux(window == COMMAND, self.commands.data, block.word))
         self._connect(m, block)
         return m
 
-    def _allowed(self, m: Module):
-        """Whether the map has what the core asks for, and in this direction; a cycle before it is used."""
-        bus, bits = self.bus, self.map.address_width - WORD_SHIFT
+    def _allowed(self, m: Module, addr, writes):
+        """Whether the map has what the core asks for, and in this direction."""
         readable, writable = Signal(), Signal()
-        with m.Switch(bus.addr[:bits]):
+        with m.Switch(addr):
             for register in self.map.registers.values():
                 first = register.address >> WORD_SHIFT
                 with m.Case(*range(first, first + register.count)):
                     m.d.comb += [readable.eq(register.readable), writable.eq(register.writable)]
-        # Bits 28 and 29 of the word address told that the transfer is for this map.
-        return ~bus.addr[bits:28].any() & Mux(bus.write, writable & bus.strobe.all(), readable)
+        return Mux(writes, writable & self.bus.strobe.all(), readable)
 
     def _connect(self, m: Module, block: RegisterBlock):
         status, pulses = block.status, block.pulses

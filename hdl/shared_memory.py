@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .core_bus import CoreBus
+from .core_bus import SlaveBus, by_fours
 from .core_memory import WORD_BYTES, MemoryPort
 
 __all__ = ["SharedMemory", "StorePort"]
@@ -45,7 +45,7 @@ class StorePort(wiring.Signature):
 class SharedMemory(wiring.Component):
     """What :class:`~reluctant.hdl.core_memory.CoreMemory` is, in the store: it starts undefined, so the host loads it.
 
-    Reads take a cycle, writes two: the store's port learns early that it is to write.
+    A read ends in the cycle after its request, a write one later: it is done in between, and the store has one port.
 
     The store is the core's while the core is awake, held or in reset, and the unit's while the core sleeps, a cycle
     late each time. Behind the unit's reads the word that waits for the core is gone: before the core wakes it is read
@@ -58,7 +58,7 @@ class SharedMemory(wiring.Component):
 
     Members
     -------
-    bus : In(CoreBus()), held : In(1), host : In(MemoryPort(size))
+    bus : In(SlaveBus()), held : In(1), host : In(MemoryPort(size))
         As of :class:`~reluctant.hdl.core_memory.CoreMemory`; ``host`` from 2 cycles behind ``held`` on.
     sleeping : In(1)
         Of the core.
@@ -71,7 +71,7 @@ class SharedMemory(wiring.Component):
         self.depth = size // WORD_BYTES
         super().__init__(
             {
-                "bus": In(CoreBus()),
+                "bus": In(SlaveBus()),
                 "held": In(1),
                 "host": In(MemoryPort(size)),
                 "sleeping": In(1),
@@ -85,18 +85,17 @@ class SharedMemory(wiring.Component):
         m = Module()
         bus, host, store = self.bus, self.host, self.store
         bits = ceil_log2(self.depth)
-        outside = bus.addr[bits:] != 0
-        latest = Signal(bits, reset_less=True)
-        owns, again, asks = Signal(init=1), Signal(), Signal()
-        second, writes = Signal(), Signal()  # of a write's cycles; and it is to be done in it
+        beyond = by_fours(bus.addr[bits:])
+        outside, latest = Signal.like(beyond), Signal(bits, reset_less=True)
+        owns, owned, again = Signal(init=1), Signal(init=1), Signal()
+        writes = Signal()  # what was asked for a cycle ago is a write
         m.d.comb += [
-            asks.eq(owns & bus.request),
-            bus.ready.eq(owns & (second | ~bus.write)),
-            bus.error.eq(outside),
-            bus.read_data.eq(store.read_data),
+            bus.ready.eq(owns & owned & ~writes),
+            bus.error.eq(outside.any()),
+            bus.word.eq(store.read_data),
             host.read_data.eq(store.read_data),
             store.take.eq(owns),
-            store.ask.eq(asks & ~self.held),
+            store.ask.eq(bus.request & ~self.held),
             store.addr.eq(bus.addr),
             store.rest.eq(Mux(self.held, host.addr, latest)),
             store.write_data.eq(Mux(self.held, host.data, bus.data)),
@@ -104,14 +103,14 @@ class SharedMemory(wiring.Component):
         ]
         m.d.sync += [
             owns.eq(self.wake | ~self.sleeping | self.held),
+            owned.eq(owns),
             again.eq(self.wake & owns),
-            second.eq(asks & bus.write & ~second),
-            writes.eq(asks & bus.write & ~second & ~outside),
+            writes.eq(bus.request & bus.write),
         ]
-        with m.If(asks & ~bus.write):
-            m.d.sync += latest.eq(bus.addr)
+        with m.If(bus.request):
+            m.d.sync += [latest.eq(bus.addr), outside.eq(beyond)]
         with m.If(self.held):
             m.d.comb += store.write_en.eq(host.write.replicate(WORD_BYTES))
-        with m.Elif(writes & bus.write):  # a core that was reset in between asks for nothing any more
+        with m.Elif(writes & ~bus.error):
             m.d.comb += store.write_en.eq(bus.strobe)
         return m

@@ -8,7 +8,7 @@
 //                    t PC CYCLE              an instruction ended in an exception, or an interrupt came before it
 // +limit=N         ends after N instructions and traps
 // +cycles=N        ends after N cycles in any case
-// +wait=N          of 256 cycles with a request, N make it wait
+// +wait=N          of 256 cycles with a transfer under way, N make it wait
 // +interrupt=N     of 256 cycles, N change the level of the interrupt
 // +seed=N
 //
@@ -23,8 +23,12 @@ module core_bench #(
   wire [29:0] addr;
   wire [31:0] data;
   wire [3:0] strobe;
-  reg  ready = 0;
-  reg [31:0] read_data = 0;
+  // A transfer under way ends when the memory no longer waits.
+  reg under_way = 0, waits_now = 0;
+  wire ready = !under_way || !waits_now;
+  reg error = 0;
+  reg [31:0] word = 0, garbage = 0;
+  wire [31:0] given = ready ? word : garbage;
   reg interrupt = 0;
   wire sleeping;
   wire [71:0] trace;
@@ -43,8 +47,10 @@ module core_bench #(
       .bus__data(data),
       .bus__strobe(strobe),
       .bus__ready(ready),
-      .bus__error(outside),
-      .bus__read_data(read_data),
+      .bus__error(ready ? error : garbage[0]),
+      .bus__from_memory(ready ? 1'b1 : garbage[1]),
+      .bus__word(given),
+      .bus__read_data(given),
       .interrupt(interrupt),
       .sleeping(sleeping),
       .trace(trace)
@@ -54,8 +60,10 @@ module core_bench #(
   string image, file;
   integer log, limit, cycles, waits, changes, seed, dummy;
   integer ended = 0, cycle = 0;
-  reg was_waiting = 0;
-  reg [67:0] asked;
+  // A write under way, in its first cycle, when what is written comes.
+  reg was_write = 0, fresh = 0;
+  reg [29:0] place;
+  reg [35:0] asked;
 
   initial begin
     if (!$value$plusargs("image=%s", image) || !$value$plusargs("trace=%s", file)) $fatal(1, "image, trace?");
@@ -72,24 +80,33 @@ module core_bench #(
   always @(posedge clk) begin
     rst <= cycle < 2;
     cycle <= cycle + 1;
-    ready <= ($urandom & 255) >= waits;
+    waits_now <= ($urandom & 255) < waits;
+    garbage <= $urandom;
     if (($urandom & 255) < changes) interrupt <= ~interrupt;
     if (!rst) begin
-      if (was_waiting && asked != {request, write, addr, write ? {data, strobe} : 36'b0})
-        $fatal(1, "the request changed while it waited");
-      was_waiting <= request && !ready;
-      asked <= {request, write, addr, write ? {data, strobe} : 36'b0};
+      if (request && !ready) $fatal(1, "a request while a transfer is under way");
+      if (under_way && was_write && !fresh && asked != {data, strobe})
+        $fatal(1, "data changed before the end of the transfer");
       if (written) $fdisplay(log, "w %0h %0h", rd, value);
-      if (request && ready) begin
+      fresh <= 0;
+      if (fresh && was_write) begin
+        asked <= {data, strobe};
+        if (!error) begin
+          $fdisplay(log, "s %0h %0h %0h", place, data, strobe);
+          for (integer i = 0; i < 4; i = i + 1) if (strobe[i]) memory[place][8*i+:8] <= data[8*i+:8];
+        end
+      end
+      if (ready) under_way <= request;
+      if (request) begin
+        was_write <= write;
+        fresh <= 1;
+        place <= addr;
+        error <= outside;
         // Nothing may be left of what was read before.
-        read_data <= $urandom;
+        word <= $urandom;
         if (write) begin
           if (addr == 30'h10000000) finish;
-          if (!outside) begin
-            $fdisplay(log, "s %0h %0h %0h", addr, data, strobe);
-            for (integer i = 0; i < 4; i = i + 1) if (strobe[i]) memory[addr][8*i+:8] <= data[8*i+:8];
-          end
-        end else if (!outside) read_data <= memory[addr];
+        end else if (!outside) word <= memory[addr];
       end
       if (retire || trapped) begin
         $fdisplay(log, "%s %0h %0h", trapped ? "t" : "r", pc, cycle);

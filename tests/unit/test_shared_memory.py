@@ -52,17 +52,18 @@ class Core:
     async def transfer(self, addr: int, data: int | None = None, strobe: int = 15) -> bool:
         """One transfer; whether it failed. A word that was read must be right."""
         ctx, bus = self.ctx, self.bus
-        for name, value in (("request", 1), ("write", data is not None), ("addr", addr), ("strobe", strobe)):
+        assert ctx.get(bus.ready)
+        for name, value in (("request", 1), ("write", data is not None), ("addr", addr)):
             ctx.set(getattr(bus, name), value)
-        ctx.set(bus.data, data or 0)
+        await ctx.tick()
+        for name, value in (("request", 0), ("data", data or 0), ("strobe", strobe)):
+            ctx.set(getattr(bus, name), value)
         waited = 0
         while not ctx.get(bus.ready):
             await ctx.tick()
             waited += 1
         assert waited == (data is not None)
         failed = ctx.get(bus.error)
-        await ctx.tick()
-        ctx.set(bus.request, 0)
         if data is not None and not failed:
             mask = sum(0xFF << 8 * byte for byte in range(4) if strobe >> byte & 1)
             self.words[addr] = self.words.get(addr, 0) & ~mask | data & mask
@@ -73,9 +74,9 @@ class Core:
     async def holds(self, addr: int) -> None:
         """The word that was read stays."""
         for _ in range(self.source.randrange(3)):
-            assert self.ctx.get(self.bus.read_data) == self.words[addr]
+            assert self.ctx.get(self.bus.word) == self.words[addr]
             await self.ctx.tick()
-        assert self.ctx.get(self.bus.read_data) == self.words[addr]
+        assert self.ctx.get(self.bus.word) == self.words[addr]
 
     async def sleep(self) -> None:
         """Until some cycles later; the word that was read last is there again."""
@@ -88,7 +89,7 @@ class Core:
         ctx.set(memory.wake, 1)
         while not ctx.get(memory.awake):
             await ctx.tick()
-        assert ctx.get(self.bus.read_data) == self.words[latest]
+        assert ctx.get(self.bus.word) == self.words[latest]
         await ctx.tick()
         ctx.set(memory.sleeping, 0)
         await self.holds(latest)
