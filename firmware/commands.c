@@ -258,7 +258,8 @@ bool take_next_command(void)
     }
     if (!has_room())
         return false;
-    uint32_t words = (waits & SCHEDULER_MASK(COMMAND_STATUS, WORDS)) >> SCHEDULER_PLACE(COMMAND_STATUS, WORDS);
+    uint32_t words = as_number(waits >> SCHEDULER_PLACE(COMMAND_STATUS, WORDS)) &
+                     SCHEDULER_MASK(COMMAND_STATUS, WORDS) >> SCHEDULER_PLACE(COMMAND_STATUS, WORDS);
     uint32_t head = command_word(0);
     bool is_step = operation_of(head) == OP_STEP;
     struct work *work = &state.work;

@@ -16,7 +16,7 @@ static inline uint32_t command_word(uint32_t i)
 /* Drops the command under work from the mailbox. */
 static inline void take_command(void)
 {
-    if (state.aborting != 0)
+    if (UNLIKELY(state.aborting != 0))
         state.aborting--;
     scheduler(COMMAND_TAKE) = 1;
     state.work.taken = true;

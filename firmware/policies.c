@@ -66,16 +66,12 @@ void segments_copy(struct segments *to, const struct segments *from)
         to->words[i] = from->words[i];
 }
 
-/* a * b for both below 2**16, without a multiplier and without long shifts. */
+/* a * b for both below 2**16, without a multiplier. */
 static uint32_t product(uint32_t a, uint32_t b)
 {
-    uint32_t sum = 0, bits = a << 16;
-    for (uint32_t i = 16; i != 0; i--) {
-        sum += sum;
-        if (bits >> 31)
-            sum += b;
-        bits += bits;
-    }
+    uint32_t sum = 0;
+    for (; a != 0; a >>= 1, b += b)
+        sum += b & -as_number(a & 1);
     return sum;
 }
 

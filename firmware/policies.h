@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "messages.h"
+#include "speed.h"
 
 #define SEGMENTS 32u        /* BUZZ merges its segments when there would be more. */
 #define FLAGS 256u          /* DMS remembers the flags of so many tokens. */
@@ -38,7 +39,7 @@ struct region {
 
 /* What a step does. `low`, `recent` and `metric` are for the victim search, and hold only with `evict`. */
 struct plan {
-    bool refuse, evict, silent;
+    uint32_t refuse, evict, silent; /* 0 or 1. */
     uint32_t low, recent, metric;
 };
 

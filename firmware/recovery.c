@@ -32,6 +32,7 @@ static void start_cold(void)
     for (uint32_t i = 0; i < FLIGHTS; i++) {
         state.flights[i].next = &state.flights[(i + 1) & (FLIGHTS - 1)];
         state.flights[i].shift = 8 * i;
+        state.flights[i].slots = &unit(JOB_SLOTS(i, 0));
     }
     struct place *place = &state.places[0][0];
     for (uint32_t sequence = 0; sequence < SEQUENCES; sequence++)
@@ -56,7 +57,8 @@ static bool names_sound(uint32_t head, const struct sequence *sequence, const st
 /* The entry of a job, which is to have tag `i`. */
 static bool flight_sound(const struct flight *flight, uint32_t i)
 {
-    return flight->next == &state.flights[(i + 1) & (FLIGHTS - 1)] && flight->shift == 8 * i;
+    return flight->next == &state.flights[(i + 1) & (FLIGHTS - 1)] && flight->shift == 8 * i &&
+           flight->slots == &unit(JOB_SLOTS(i, 0));
 }
 
 /* The STEP under work has jobs to start. */

@@ -50,6 +50,7 @@ struct flight {
     uint32_t head;  /* Word 0 of its STEP. */
     uint32_t serial; /* Of its STEP. */
     uint32_t shift; /* Of its bits in JOB_STATE. */
+    const volatile uint32_t *slots; /* Of its tag in JOB_SLOTS. */
     uint32_t traits;
     uint32_t rows, position, off, ran;
     struct region before; /* What region_copy keeps, from before the step. */

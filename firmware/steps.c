@@ -154,23 +154,27 @@ void answer_step(uint32_t head, uint32_t serial, uint32_t verdict)
     state.owed--;
 }
 
-/* The slots that the rows of a pair of KV heads went to. */
-static uint32_t slots_of(const struct flight *flight, uint32_t job, uint32_t kv_head)
+/* The slots that the rows of each pair of KV heads went to. */
+static void write_slots(const struct flight *flight)
 {
-    uint32_t tag = job & (FLIGHTS - 1), low = flight->rows - 1, high = low;
-    if (flight->traits & FLIGHT_EVICT) {
-        low = unit(JOB_SLOTS(tag, kv_head)) & UNIT_MASK(JOB_SLOTSXX, SLOT);
-        if (kv_head + 1 < KV_HEADS)
-            high = unit(JOB_SLOTS(tag, kv_head + 1));
+    const volatile uint32_t *slots = flight->slots;
+    bool chosen = (flight->traits & FLIGHT_EVICT) != 0;
+    uint32_t low = flight->rows - 1, high = low;
+#pragma clang loop unroll(disable)
+    for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head += 2, slots += 2) {
+        if (chosen) {
+            low = slots[0] & UNIT_MASK(JOB_SLOTSXX, SLOT);
+            if (kv_head + 1 < KV_HEADS)
+                high = slots[1];
+        }
+        reply_word(5 + kv_head / 2, kv_head + 1 < KV_HEADS ? low | high << 16 : low);
     }
-    return kv_head + 1 < KV_HEADS ? low | high << 16 : low;
 }
 
-static void answer_done(const struct flight *flight, uint32_t job, const struct outcome *outcome)
+static void answer_done(const struct flight *flight, const struct outcome *outcome)
 {
     write_outcome(outcome);
-    for (uint32_t kv_head = 0; kv_head < KV_HEADS; kv_head += 2)
-        reply_word(5 + kv_head / 2, slots_of(flight, job, kv_head));
+    write_slots(flight);
     send_reply(flight->head, VERDICT(STATUS_OK, 0), STEP_REPLY_WORDS);
     state.owed--;
 }
@@ -256,7 +260,7 @@ static void end_job(struct flight *flight, uint32_t job, uint32_t bits)
 {
     struct outcome *outcome = outcome_of(flight->serial);
     uint32_t status = judge(flight, bits);
-    if (status == STATUS_OK && (flight->traits & FLIGHT_GATED))
+    if (flight->traits & FLIGHT_GATED && status == STATUS_OK)
         observe_heads(flight, job);
     if (outcome->status == STATUS_OK)
         outcome->status = status;
@@ -271,7 +275,7 @@ static void end_job(struct flight *flight, uint32_t job, uint32_t bits)
     if (!(flight->traits & FLIGHT_LAST))
         return;
     if (outcome->status == STATUS_OK)
-        answer_done(flight, job, outcome);
+        answer_done(flight, outcome);
     else
         answer_step(flight->head, flight->serial, 0);
 }

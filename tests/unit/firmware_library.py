@@ -45,10 +45,7 @@ class Region(ctypes.Structure):
 class Plan(ctypes.Structure):
     """``struct plan``."""
 
-    _fields_ = [
-        *((name, ctypes.c_bool) for name in ("refuse", "evict", "silent")),
-        *((name, WORD) for name in ("low", "recent", "metric")),
-    ]
+    _fields_ = [(name, WORD) for name in ("refuse", "evict", "silent", "low", "recent", "metric")]
 
 
 class GatingWords(ctypes.Structure):
