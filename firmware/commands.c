@@ -241,8 +241,7 @@ static void begin_step(struct work *work, uint32_t words)
 /* A reply to each STEP taken, and one more, can be sent. */
 static bool has_room(void)
 {
-    uint32_t room = scheduler(REPLY_STATUS) & SCHEDULER_MASK(REPLY_STATUS, ROOM);
-    if (room > state.owed)
+    if (reply_room() > state.owed)
         return true;
     if (state.owed == 0)
         state.waiting |= EVENT_ROOM;

@@ -22,6 +22,12 @@ static inline void take_command(void)
     state.work.taken = true;
 }
 
+/* Replies that there is room for. */
+static inline uint32_t reply_room(void)
+{
+    return scheduler(REPLY_STATUS) & SCHEDULER_MASK(REPLY_STATUS, ROOM);
+}
+
 static inline void reply_word(uint32_t i, uint32_t value)
 {
     scheduler(REPLY(i)) = value;

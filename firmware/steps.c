@@ -150,7 +150,9 @@ void answer_step(uint32_t head, uint32_t serial, uint32_t verdict)
     write_outcome(outcome);
     for (uint32_t i = 5; i < STEP_REPLY_WORDS; i++)
         reply_word(i, 0);
-    send_reply(head, verdict, STEP_REPLY_WORDS);
+    /* With less room than is owed, it was sent just before a restart: again, it would take the place of another. */
+    if (reply_room() >= state.owed)
+        send_reply(head, verdict, STEP_REPLY_WORDS);
     state.owed--;
 }
 

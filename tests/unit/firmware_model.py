@@ -67,7 +67,7 @@ class Machine:
         The next access to trap instead of being done: ``("own", offset)``, a write to the scheduler's registers, or
         ``("read", offset)`` or ``("write", offset)`` of the unit.
     stop_at
-        The write to the unit after which the core restarts.
+        The write to the unit after which the core restarts; or, as ``("own", offset)``, to the scheduler's registers.
     dropping
         The core wrote GATE_DROP in this turn of its loop.
     """
@@ -256,6 +256,12 @@ class Machine:
             self._trap()
         return hit
 
+    def _stops(self, access: int | tuple[str, int]) -> None:
+        """The test wants a restart after this access, once."""
+        if access == self.stop_at:
+            self.stop_at = None
+            self._trap()
+
     def _read_own(self, _core, offset: int, size: int, _data) -> int:
         command, reply = self.own.address("COMMAND", 0), self.own.address("REPLY", 0)
         assert size == 4
@@ -292,6 +298,7 @@ class Machine:
             actions = {"EVENT_CLEAR": self._clear_event, "GATE_DROP": self._drop, "GATE_ABORT": self._abort}
             actions |= {"GATE_RESET": self._forget, "WATCHDOG": self._kick, "RESTART": self._trap}
             actions[name]()
+        self._stops(("own", offset))
 
     def _clear_event(self) -> None:
         self.job_event = False
@@ -350,9 +357,7 @@ class Machine:
         self.words[name] = value
         if name == "START":
             self._start_job()
-            if self.stop_at == offset:
-                self.stop_at = None
-                self._trap()
+            self._stops(offset)
         elif name == "CONTROL":
             assert value == 1
             self.queue.clear()

@@ -79,6 +79,39 @@ def test_a_last_job_that_started_before_the_restart_is_answered(machine):
     assert damaged(machine, 1) == 0
 
 
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_restart_behind_a_reply_loses_no_other(machine, taken):
+    """The core restarts between sending a reply and noting it, when the mailbox has room for just what is owed.
+
+    Without room for it, the reply is not sent again; if the host took a message in between, it is.
+    """
+    for number in range(CONFIG.messages - 3):
+        machine.send(Operation.INFO, tag=100 + number)
+        machine.run()
+    for tag in range(3):
+        machine.send(Operation.STEP, 0, tag, 1, 0, 0, tag=tag)
+        machine.run()
+    machine.stop_at = ("own", machine.own.address("REPLY_SEND"))
+    machine.packets.append(GOOD)
+    while machine.stop_at:
+        machine.go(1000)
+        machine.tick()
+    restarts = machine.restarts
+    for number in range(taken):
+        machine.answer(Operation.INFO, 100 + number)
+    machine.packets.extend([GOOD] * 2)
+    machine.run()
+    for number in range(taken, CONFIG.messages - 3):
+        machine.answer(Operation.INFO, 100 + number)
+    again = [0] * taken
+    assert [machine.answer(Operation.STEP, tag)[0] for tag in (0, *again)] == [
+        Status.OK,
+        *(Status.FAULT for _ in again),
+    ]
+    assert [machine.answer(Operation.STEP, tag)[:2] for tag in (1, 2)] == [OK] * 2
+    assert (restarts, machine.restarts, len(machine.replies)) == (1, 1, 0)
+
+
 def test_a_job_whose_log_traps_is_answered(machine):
     machine.step(1, 0, count=8)
     machine.trap_at = ("read", 6 * machine.map.window)
