@@ -128,6 +128,7 @@ class Scheduler(wiring.Component):
         if self.config.unit.shared_memory:
             connect(m, memory.store, flipped(self.store))
             m.d.comb += [
+                memory.asks.eq(core.bus.request),
                 memory.sleeping.eq(self.sleeping),
                 memory.wake.eq(registers.interrupt),
                 core.interrupt.eq(memory.awake),

@@ -137,6 +137,7 @@ class SerialRows(wiring.Component):
                 ram.addr.eq(own),
                 ram.write_data[:32].eq(memory.write_data),
                 ram.write_en.eq(memory.write_en),
+                ram.read_en.eq(memory.read_en),
             ]
         # The last choice, as that address comes late.
         with m.If(memory.ask):

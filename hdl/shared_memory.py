@@ -21,10 +21,12 @@ class StorePort(wiring.Signature):
     write_en : Out(4), write_data : Out(32)
         Bytes to write; without any, a word is read.
     ask : Out(1), addr : Out, rest : Out
-        The address of that word: ``addr`` while ``ask``, else ``rest``. ``addr`` may come late in its cycle; ``ask`` is
-        low without ``take``.
+        The address of that word: ``addr`` while ``ask``, else ``rest``. ``addr`` may come late in its cycle; ``ask``
+        comes from a register, and is low without ``take``.
+    read_en : Out(1)
+        May come late.
     read_data : In(32)
-        The word read, in the next cycle.
+        The word read, from the next cycle on, as long as the port is taken and nothing else is read or written.
     """
 
     def __init__(self, size: int):
@@ -37,6 +39,7 @@ class StorePort(wiring.Signature):
                 "ask": Out(1),
                 "addr": address,
                 "rest": address,
+                "read_en": Out(1),
                 "read_data": In(8 * WORD_BYTES),
             }
         )
@@ -60,6 +63,8 @@ class SharedMemory(wiring.Component):
     -------
     bus : In(SlaveBus()), held : In(1), host : In(MemoryPort(size))
         As of :class:`~reluctant.hdl.core_memory.CoreMemory`; ``host`` from 2 cycles behind ``held`` on.
+    asks : In(1)
+        The core begins a transfer, with this memory or anything else: the upper bits of its address come late.
     sleeping : In(1)
         Of the core.
     wake : In(1), awake : Out(1)
@@ -74,6 +79,7 @@ class SharedMemory(wiring.Component):
                 "bus": In(SlaveBus()),
                 "held": In(1),
                 "host": In(MemoryPort(size)),
+                "asks": In(1),
                 "sleeping": In(1),
                 "wake": In(1),
                 "awake": Out(1),
@@ -95,7 +101,9 @@ class SharedMemory(wiring.Component):
             bus.word.eq(store.read_data),
             host.read_data.eq(store.read_data),
             store.take.eq(owns),
-            store.ask.eq(bus.request & ~self.held),
+            # What is not asked for here does no harm: no word that was read is needed after any transfer has begun.
+            store.ask.eq(bus.ready & ~self.held),
+            store.read_en.eq(self.asks | ~store.ask),
             store.addr.eq(bus.addr),
             store.rest.eq(Mux(self.held, host.addr, latest)),
             store.write_data.eq(Mux(self.held, host.data, bus.data)),
@@ -107,7 +115,7 @@ class SharedMemory(wiring.Component):
             again.eq(self.wake & owns),
             writes.eq(bus.request & bus.write),
         ]
-        with m.If(bus.request):
+        with m.If(self.asks):
             m.d.sync += [latest.eq(bus.addr), outside.eq(beyond)]
         with m.If(self.held):
             m.d.comb += store.write_en.eq(host.write.replicate(WORD_BYTES))

@@ -53,9 +53,11 @@ class Core:
         """One transfer; whether it failed. A word that was read must be right."""
         ctx, bus = self.ctx, self.bus
         assert ctx.get(bus.ready)
+        ctx.set(self.memory.asks, 1)
         for name, value in (("request", 1), ("write", data is not None), ("addr", addr)):
             ctx.set(getattr(bus, name), value)
         await ctx.tick()
+        ctx.set(self.memory.asks, 0)
         for name, value in (("request", 0), ("data", data or 0), ("strobe", strobe)):
             ctx.set(getattr(bus, name), value)
         waited = 0
