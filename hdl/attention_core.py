@@ -64,8 +64,8 @@ class AttentionCore(wiring.Component):
     Members
     -------
     job : In(stream(layouts.job)), i : In(stream(input_beat)), o : Out(stream(result_beat))
-    settings_addr, settings : the head table's read port, 1 cycle
-    gain_addr, gain_data : the gain table's read port, 1 cycle
+    settings_addr, settings : the head table's read port, 2 cycles
+    gain_addr, gain_data : the gain table's read port, 2 cycles
     peek, peeked : streams, slot statistics for the host; only with statistics
     memory : In(StorePort(config.shared_memory)), only with shared memory
     busy : Out(1), a job is anywhere between its start and its end
@@ -108,11 +108,11 @@ class AttentionCore(wiring.Component):
         connect(m, flipped(self.job), loader.job)
         connect(m, flipped(self.i), loader.i)
         connect(m, loader.o, appender.i)
-        connect(m, appender.write, self.store.write)
         connect(m, appender.o, sequencer.group)
         connect(m, sequencer.walk, self.walker.i)
         connect(m, sequencer.head, self.selector.head)
         m.d.comb += [
+            self.store.write.eq(appender.write),
             loader.kv_addr.eq(appender.kv_addr),
             appender.kv_data.eq(loader.kv_data),
             appender.retired.eq(self.fetch.retired),
@@ -127,6 +127,7 @@ class AttentionCore(wiring.Component):
         fetch, array = self.fetch, self.array
         connect(m, self.walker.o, fetch.key)
         connect(m, self.selector.o, fetch.value)
+        connect(m, self.selector.record, fetch.head)
         m.d.comb += [
             fetch.stall.eq(self.store.stall),
             self.store.read_addr.eq(fetch.read_addr),

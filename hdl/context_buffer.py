@@ -45,12 +45,12 @@ class ContextReadout(wiring.Signature):
         Heads in order. The payload is there a cycle before ``valid`` and holds until the cycle after the transfer;
         ``valid`` comes back at the earliest 3 cycles after a transfer.
     keep : In(1)
-        With a transfer: the head and its contexts stay in the buffer, to be read again after ``rewind``. Without,
+        At a transfer: the head and its contexts stay in the buffer, to be read again after ``rewind``. Without,
         they are forgotten, which is only allowed for the oldest head that is still there.
     rewind : In(1)
-        Only with a transfer that keeps its head: the next head is the oldest that is still there.
-    read_en : In(1), read_addr : In, read_data : Out(sizes.word * 32)
-        Context words, latency 1 cycle; ``read_data`` holds while ``read_en`` is low.
+        At a transfer that keeps its head: the next head is the oldest that is still there.
+    read_addr : In, read_data : Out(sizes.word * 32)
+        Context words, latency 2 cycles.
 
     ``keep`` and ``rewind`` are only obeyed if ``rms_layer`` is built.
     """
@@ -61,7 +61,6 @@ class ContextReadout(wiring.Signature):
                 "head": Out(stream.Signature(context_head(config))),
                 "keep": In(1),
                 "rewind": In(1),
-                "read_en": In(1),
                 "read_addr": In(address_bits(config)),
                 "read_data": Out(config.sizes.word * formats.CONTEXT_BITS),
             }
@@ -116,7 +115,9 @@ class ContextBuffer(wiring.Component):
         self._row_bits = ceil_log2(entries)
         self._records = entries if self._layered else 2
         rows = 1 << self._row_bits
-        m.submodules.contexts = contexts = Ram(width=len(self.word.data), depth=entries * self.config.sizes.head_words)
+        m.submodules.contexts = contexts = Ram(
+            width=len(self.word.data), depth=entries * self.config.sizes.head_words, latency=2
+        )
         m.submodules.records = records = Ram(
             width=len(self.record.payload.as_value()), depth=1 << ceil_log2(self._records)
         )
@@ -125,7 +126,6 @@ class ContextBuffer(wiring.Component):
         written = self._measure(m, magnitudes)
         self._queue_heads(m, records, magnitudes, written)
         m.d.comb += [
-            contexts.read_en.eq(self.o.read_en),
             contexts.read_addr.eq(self.o.read_addr),
             self.o.read_data.eq(contexts.read_data),
         ]
@@ -208,19 +208,21 @@ class ContextBuffer(wiring.Component):
             (row + 1)[: len(row)], (entry + ~record.zero)[: len(entry)], Mux(record.zero, base, self._after(base))
         )
         with m.If(advance):
-            m.d.sync += [loaded.eq(0), valid.eq(0), here.eq(there)]
+            m.d.sync += [loaded.eq(0), valid.eq(0)]
         self._forget(m, advance, here, there, fetch)
 
     def _forget(self, m, advance, here, there, fetch):
-        """Which heads are still there: the place of the oldest, free entries, queued records."""
+        """The place of the next head. Which heads are still there: the oldest, free entries, queued records."""
         forget = Signal()
         m.d.comb += forget.eq(advance & ~self.o.keep if self._layered else advance)
+        following = there
         if self._layered:
             oldest = Signal(len(here))
             with m.If(forget):
                 m.d.sync += oldest.eq(there)
-            with m.If(self.o.rewind):
-                m.d.sync += here.eq(oldest)
+            following = Mux(self.o.rewind, oldest, there)
+        with m.If(advance):
+            m.d.sync += here.eq(following)
 
         entries = self.config.sizes.context_entries
         release, free = Signal(), Signal(range(entries + 1), init=entries)
@@ -228,9 +230,13 @@ class ContextBuffer(wiring.Component):
         with m.If(release != self.allocate):
             m.d.sync += self.space.eq(release | (free > 1))
 
-        push, level = self.record.valid & self.record.ready, Signal(range(self._records + 1))
-        m.d.sync += level.eq(level + push - (forget if self._layered else fetch))  # what is fetched is held at o
-        m.d.comb += self.record.ready.eq(level != self._records)
+        level, full = Signal(range(self._records + 1)), Signal()
+        push, pop = self.record.valid & ~full, Signal()
+        m.d.comb += self.record.ready.eq(~full)
+        m.d.sync += pop.eq(forget if self._layered else fetch)  # what is fetched is held at o
+        m.d.sync += level.eq(level + push - pop)
+        with m.If(push != pop):
+            m.d.sync += full.eq(push & (level == self._records - 1))
 
 
 def _bit_length(m, value):

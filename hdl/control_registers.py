@@ -48,8 +48,8 @@ class ControlRegisters(wiring.Component):
     A write to START checks the job registers (see :class:`JobCheck`) and queues the job with the next tag or answers
     with an error. What answers with an error changes nothing but an error bit: ``bad_job``, ``queue_full``,
     ``write_busy`` (a table while a job is queued or running) or ``bad_address``. A refused read gives 0. Every access
-    ends: a register's or the job log's 2 cycles after its request, a table's in 5, the low half of a counter within
-    2 plus ``PerformanceCounters.longest_read``, a slot's state in 3 plus the time to ``peeked``.
+    ends: a register's 2 cycles after its request, START's and the job log's in 3, a table's in 7, the low half of a
+    counter within 2 plus ``PerformanceCounters.longest_read``, a slot's state in 3 plus the time to ``peeked``.
 
     Parameters
     ----------
@@ -118,14 +118,19 @@ class ControlRegisters(wiring.Component):
         counters = PerformanceCounters(self.config) if self.config.counter_bits else None
         m.submodules.log = self.log = JobLog(self.config)
         bus = self.bus
-        bad, full = self._jobs(m, block)
+        starts = Signal()
+        bad, full = self._jobs(m, block, starts)
         self._log(m, block)
         working = self._status(m, block)
         errors = self._errors(m, block)
         target = self._decode(m, bus, block, counters)
+        tables = self._tables(m, bus, target)
 
         result, error = Signal(32, reset_less=True), Signal()
+        writes = Signal()  # a register is written, in the cycle after ACT
+        m.d.sync += writes.eq(0)
         m.d.comb += [
+            block.write.eq(writes),
             bus.error.eq(error),
             bus.read_data.eq(result),
             block.data.eq(bus.data),
@@ -153,8 +158,10 @@ class ControlRegisters(wiring.Component):
                 with m.Elif(target.table & working):
                     m.d.comb += errors.write_busy.eq(1)
                     m.d.sync += error.eq(1)
-                with m.Elif(target.block):
-                    self._write_block(m, bus, block, bad, full, errors, error)
+                with m.Elif(target.block & bus.write):
+                    m.d.sync += writes.eq(1)
+                    with m.If(target.start):
+                        m.next = "START"
                 if counters:
                     with m.Elif(target.counter):
                         m.d.comb += counters.start.eq(~target.high)
@@ -162,18 +169,25 @@ class ControlRegisters(wiring.Component):
                         with m.If(~target.high):
                             m.next = "COUNTER"
                 with m.Elif(target.log):
-                    m.d.sync += result.eq(self.log.word)
+                    m.next = "LOG"
                 with m.Elif(target.head | (target.gain if self.has_gains else 0)):
                     m.next = "TABLE"
                 if self.config.statistics:
-                    with m.Else():
+                    with m.Elif(~target.block):
                         m.next = "PEEK"
+            with m.State("START"):
+                m.d.comb += [starts.eq(1), errors.bad_job.eq(bad), errors.queue_full.eq(~bad & full)]
+                m.d.sync += error.eq(bad | full)
+                m.next = "DONE"
+            with m.State("LOG"):
+                m.d.sync += result.eq(self.log.word)
+                m.next = "DONE"
             if counters:
                 with m.State("COUNTER"), m.If(counters.done):
                     m.d.sync += result.eq(counters.low)
                     m.next = "DONE"
             with m.State("TABLE"):
-                self._access_tables(m, bus, target, errors, result, error)
+                self._access_tables(m, bus, tables, errors, result, error)
             if self.config.statistics:
                 self._peek_states(m, bus, target, result)
             with m.State("DONE"):
@@ -181,10 +195,10 @@ class ControlRegisters(wiring.Component):
                 m.next = "DECODE"
         return m
 
-    def _jobs(self, m: Module, block):
+    def _jobs(self, m: Module, block, starts):
         """Job registers to job queue. Returns whether the job is bad (2 cycles behind), and whether the queue is full.
 
-        The write of a job register and START are separate accesses, at least 4 cycles apart: the check is over.
+        A job register changes at least 3 cycles before a START behind it is looked at: the check is over.
         """
         config = self.config
         m.submodules.check = check = JobCheck(config, block.values.shape())
@@ -194,7 +208,7 @@ class ControlRegisters(wiring.Component):
         m.submodules.queue = ResetInserter(reset)(queue)
         m.d.sync += [
             reset.eq(block.pulses.CONTROL.soft_reset),
-            push.eq(block.pulses.START.start & ~check.bad & queue.i.ready),
+            push.eq(starts & ~check.bad & queue.i.ready),
         ]
         with m.If(push):
             m.d.sync += started.eq(started + 1)
@@ -260,7 +274,7 @@ class ControlRegisters(wiring.Component):
 
     def _decode(self, m: Module, bus, block, counters):
         """What the access is for: flags, registered in the cycle before they are used."""
-        kinds = ["allowed", "block", "table", "head", "log"]
+        kinds = ["allowed", "block", "start", "table", "head", "log"]
         kinds += (
             ["counter", "high"] * (counters is not None)
             + ["gain"] * self.has_gains
@@ -320,7 +334,8 @@ class ControlRegisters(wiring.Component):
         with m.If(high == 0):
             access = (bus.write & block.writable) | (~bus.write & block.readable)
             locked = bus.write & self._is_job_register(low)
-            m.d.comb += [now.block.eq(1), now.allowed.eq(access), now.table.eq(locked)]
+            start = self.map.address("START") >> WORD_SHIFT
+            m.d.comb += [now.block.eq(1), now.allowed.eq(access), now.table.eq(locked), now.start.eq(low == start)]
         if counters:
             self._decode_counter(m, bus, counters, low, high, now)
 
@@ -335,26 +350,28 @@ class ControlRegisters(wiring.Component):
             ]
         m.d.comb += counters.index.eq(low[1:])
 
-    def _write_block(self, m: Module, bus, block, bad, full, errors, error):
-        """A register is written, in this cycle; what a read gives was taken in the cycle before."""
-        m.d.comb += block.write.eq(bus.write)
-        with m.If(block.pulses.START.start):
-            m.d.comb += [errors.bad_job.eq(bad), errors.queue_full.eq(~bad & full)]
-            m.d.sync += error.eq(bad | full)
-
-    def _access_tables(self, m: Module, bus, target, errors, result, error):
-        """The access goes on to a table, and takes its answer."""
-        tables = [(self.head_table, target.head)]
+    def _tables(self, m: Module, bus, target) -> list:
+        """The tables, what chooses them, and their requests; the access is at all of them all the time."""
+        tables = [("head", self.head_table, target.head)]
         if self.has_gains:
-            tables.append((self.gain_table, target.gain))
-        for table, chosen in tables:
+            tables.append(("gain", self.gain_table, target.gain))
+        found = []
+        for name, table, chosen in tables:
+            asks = Signal(name=f"asks_{name}")
             m.d.comb += [
                 table.write.eq(bus.write),
                 table.addr.eq(bus.addr),
                 table.data.eq(bus.data),
                 table.strobe.eq(bus.strobe),
-                table.request.eq(chosen),
+                table.request.eq(asks),
             ]
+            found.append((table, chosen, asks))
+        return found
+
+    def _access_tables(self, m: Module, bus, tables, errors, result, error):
+        """The access goes on to a table, a cycle later, and takes its answer."""
+        for table, chosen, asks in tables:
+            m.d.sync += asks.eq(chosen & ~table.done)
             with m.If(chosen & table.done):
                 m.d.comb += errors.bad_job.eq(table.error)
                 m.d.sync += error.eq(table.error)

@@ -33,11 +33,11 @@ class GainTable(wiring.Component):
     addr : In(range(profiles * heads * head_dim / N)), with N = ``sizes.normaliser_lanes``
         ``(profile * heads + head) * (head_dim / N) + i``.
     data : Out(N gains, signed(16) each)
-        Elements ``N * i ... N * i + N - 1``, 1 cycle after ``addr``, one group a cycle, while ``bus.request`` is low;
-        straight from the memory.
+        Elements ``N * i ... N * i + N - 1``, 2 cycles after ``addr``, one group a cycle, while ``bus.request`` is low;
+        from a register.
     bus : In(RegisterBus)
         One gain a word, in the low half, the high half is ignored and reads 0; the address must be below the number of
-        gains. 1 cycle from ``request`` to ``done`` for a write, 2 for a read; never an error. Takes the memory's read
+        gains. 1 cycle from ``request`` to ``done`` for a write, 3 for a read; never an error. Takes the memory's read
         port, so it may be used only while nobody reads gains.
 
     Raises
@@ -46,7 +46,7 @@ class GainTable(wiring.Component):
         If the build has no RMS normaliser.
     """
 
-    latency = 1
+    latency = 2
 
     def __init__(self, config: UnitConfig):
         register_map = RegisterMap(config)
@@ -73,21 +73,23 @@ class GainTable(wiring.Component):
             width=GAIN_BITS * self.lanes, depth=self.depth, granularity=8, init=[row] * self.depth
         )
         group, lane = bus.addr[lane_bits:], bus.addr[:lane_bits]
-        idle, reading, done = Signal(), Signal(), Signal()
+        held = Signal(GAIN_BITS * self.lanes, reset_less=True)
+        idle, reading, there, done = Signal(), Signal(), Signal(), Signal()
         selected, read_data = Signal(GAIN_BITS), Signal(GAIN_BITS, reset_less=True)
         m.d.comb += [
-            self.data.as_value().eq(ram.read_data),
+            self.data.as_value().eq(held),
             ram.read_addr.eq(Mux(bus.request, group, self.addr)),
             ram.write_addr.eq(group),
             ram.write_data.eq(bus.data[:GAIN_BITS].replicate(self.lanes)),
-            idle.eq(bus.request & ~reading & ~done),
-            selected.eq(ram.read_data.word_select(lane, GAIN_BITS)),
+            idle.eq(bus.request & ~reading & ~there & ~done),
+            selected.eq(held.word_select(lane, GAIN_BITS)),
             bus.done.eq(done),
             bus.read_data.eq(read_data),
         ]
-        m.d.sync += [reading.eq(idle & ~bus.write), done.eq(reading | (idle & bus.write))]
+        m.d.sync += [held.eq(ram.read_data), reading.eq(idle & ~bus.write), there.eq(reading)]
+        m.d.sync += done.eq(there | (idle & bus.write))
         with m.If(idle & bus.write):
             m.d.comb += [ram.read_en.eq(0), ram.write_en.eq((bus.strobe[:2]) << (lane * 2))]
-        with m.If(reading):
+        with m.If(there):
             m.d.sync += read_data.eq(selected)
         return m

@@ -66,15 +66,15 @@ class HeadTable(wiring.Component):
     addr : In(range(profiles * heads))
         ``profile * heads + head``.
     entry : Out(layouts.head_settings(config))
-        1 cycle after ``addr``, one a cycle, while ``bus.request`` is low; straight from the memory.
+        2 cycles after ``addr``, one a cycle, while ``bus.request`` is low; from a register.
     bus : In(RegisterBus)
-        Word ``8 * entry + word`` as in the register map; the address must be one of the map's. 2 cycles from
+        Word ``8 * entry + word`` as in the register map; the address must be one of the map's. 3 cycles from
         ``request`` to ``done``. Takes the memory's read port, so it may be used only while nobody reads entries. A
         write reads the entry and writes it back with the bytes strobed changed. ``error``, with nothing changed: a mode
         that was not built; bits above ``MODE`` or ``MIN_ACTIVE``; a whole word of ``THETA`` that does not fit a score.
     """
 
-    latency = 1
+    latency = 2
 
     def __init__(self, config: UnitConfig):
         self.config = config
@@ -112,22 +112,25 @@ class HeadTable(wiring.Component):
         init = sum(setting.field.reset << setting.offset for setting in self.settings)
         m.submodules.ram = ram = Ram(width=width, depth=self.depth, init=[init] * self.depth)
         index, word = self.bus.addr[self.stride :], self.bus.addr[: self.stride]
+        row = Signal(width, reset_less=True)
+        m.d.sync += row.eq(ram.read_data)
         m.d.comb += [
             ram.read_addr.eq(Mux(self.bus.request, index, self.addr)),
             ram.write_addr.eq(index),
-            ram.write_data.eq(self._merged(ram.read_data, word)),
+            ram.write_data.eq(self._merged(row, word)),
         ]
         for setting in self.settings:
-            m.d.comb += self.entry[setting.name].eq(ram.read_data[setting.bits])
+            m.d.comb += self.entry[setting.name].eq(row[setting.bits])
 
         refused = Signal()
         m.d.sync += refused.eq(self._refused(m, word))
-        read_data, error, done, merge = Signal(32, reset_less=True), Signal(), Signal(), Signal()
-        m.d.sync += [merge.eq(self.bus.request & ~merge & ~done), done.eq(merge)]
+        read_data, error = Signal(32, reset_less=True), Signal()
+        there, merge, done = Signal(), Signal(), Signal()  # the entry is at the memory's output; in the register; over
+        m.d.sync += [there.eq(self.bus.request & ~there & ~merge & ~done), merge.eq(there), done.eq(merge)]
         m.d.comb += [self.bus.done.eq(done), self.bus.error.eq(error), self.bus.read_data.eq(read_data)]
         with m.If(merge):
             m.d.comb += [ram.read_en.eq(0), ram.write_en.eq(self.bus.write & ~refused)]
-            m.d.sync += [read_data.eq(self._word(m, ram.read_data, word)), error.eq(self.bus.write & refused)]
+            m.d.sync += [read_data.eq(self._word(m, row, word)), error.eq(self.bus.write & refused)]
         return m
 
     def _merged(self, row: Value, word: Value) -> Value:

@@ -47,7 +47,7 @@ class JobLog(wiring.Component):
         What to read: of slots word ``tag * kv_heads + kv``, else of heads word ``(tag * heads + head) * 2``, and the
         mass behind it.
     word : Out(32)
-        It, the next cycle, as the register map describes it; undefined if it is written in the cycle of the address.
+        It, 2 cycles later, as the register map describes it; undefined if it is written in the cycle of the address.
     """
 
     def __init__(self, config: UnitConfig):
@@ -67,8 +67,8 @@ class JobLog(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         self._states(m)
-        chosen = Signal()
-        m.d.sync += chosen.eq(self.slots)
+        chosen, before = Signal(), Signal()
+        m.d.sync += [before.eq(self.slots), chosen.eq(before)]
         rows = self._rows(m)
         m.d.comb += self.word.eq(Mux(chosen, rows, self._heads(m)) if self.config.head_log else rows)
         return m
@@ -90,7 +90,7 @@ class JobLog(wiring.Component):
 
     def _heads(self, m):
         """Two words for a head, written one after the other; returns the word read."""
-        m.submodules.heads = ram = Ram(width=32, depth=self.head_words)
+        m.submodules.heads = ram = Ram(width=32, depth=self.head_words, latency=2)
         head, second = self.events.head, Signal()
         m.d.sync += second.eq(head.valid)
         flags = Cat(head.masked, head.null, head.softmax, head.fallback)
@@ -109,7 +109,7 @@ class JobLog(wiring.Component):
     def _rows(self, m):
         """A word for a row; returns the word read."""
         slot_bits = self.config.sizes.slot_bits
-        m.submodules.rows = ram = Ram(width=slot_bits + 1, depth=layouts.JOB_TAGS * self.config.kv_heads)
+        m.submodules.rows = ram = Ram(width=slot_bits + 1, depth=layouts.JOB_TAGS * self.config.kv_heads, latency=2)
         row = self.events.row
         m.d.comb += [
             ram.write_en.eq(row.valid),

@@ -1,7 +1,7 @@
 """The memory of keys and values."""
 
 from amaranth.hdl import Module, Mux
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import UnitConfig
@@ -12,7 +12,7 @@ __all__ = ["KVStore", "store_write"]
 
 def store_write(config: UnitConfig) -> data.StructLayout:
     """One beat on its way into the store."""
-    return data.StructLayout({"addr": range(config.sizes.store_depth), "data": config.lanes * 8})
+    return data.StructLayout({"valid": 1, "addr": range(config.sizes.store_depth), "data": config.lanes * 8})
 
 
 class KVStore(wiring.Component):
@@ -31,8 +31,7 @@ class KVStore(wiring.Component):
     read_addr : In(range(store_depth))
     read_data : Out(lanes * 8)
         Two cycles after ``read_en``.
-    write : In(stream(store_write(config)))
-        ``ready`` is always high.
+    write : In(store_write(config))
     stall : Out(1)
         Combinational: a write takes this cycle.
     """
@@ -47,7 +46,7 @@ class KVStore(wiring.Component):
                 "read_en": In(1),
                 "read_addr": In(range(sizes.store_depth)),
                 "read_data": Out(config.lanes * 8),
-                "write": In(stream.Signature(store_write(config))),
+                "write": In(store_write(config)),
                 "stall": Out(1),
             }
         )
@@ -58,18 +57,17 @@ class KVStore(wiring.Component):
         m.submodules.ram = ram = kind(
             width=self.config.lanes * 8, depth=self.config.sizes.store_depth, latency=self.latency
         )
-        write = self.write.payload
+        write = self.write
         m.d.comb += [
-            self.write.ready.eq(1),
-            ram.write_en.eq(self.write.valid),
+            ram.write_en.eq(write.valid),
             ram.write_data.eq(write.data),
             ram.read_en.eq(self.read_en),
             self.read_data.eq(ram.read_data),
         ]
         if self.config.store == "single":
             m.d.comb += [
-                ram.addr.eq(Mux(self.write.valid, write.addr, self.read_addr)),
-                self.stall.eq(self.write.valid),
+                ram.addr.eq(Mux(write.valid, write.addr, self.read_addr)),
+                self.stall.eq(write.valid),
             ]
         else:
             m.d.comb += [ram.write_addr.eq(write.addr), ram.read_addr.eq(self.read_addr)]

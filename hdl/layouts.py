@@ -167,7 +167,7 @@ def head_stats(config: UnitConfig) -> data.StructLayout:
 
 
 def value_record(config: UnitConfig) -> data.StructLayout:
-    """A head whose ``rows`` non-zero weights are all in the weight list."""
+    """A head and its statistics; ``rows`` of its weights are not zero."""
     return data.StructLayout({"rows": config.sizes.count_bits, "stats": head_stats(config), "head": value_head(config)})
 
 
@@ -183,7 +183,6 @@ def value_row(config: UnitConfig) -> data.StructLayout:
             "first": 1,  # row of its pass
             "last": 1,  # row of its pass
             "final": 1,  # last row of the last pass
-            "record": value_record(config),  # valid with final
         }
     )
 

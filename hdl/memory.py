@@ -10,7 +10,7 @@ from .memory_ecp5 import ram as ecp5_ram
 from .memory_ice40 import single_port_ram as ice40_single_port_ram
 from .technology import vendor_module
 
-__all__ = ["Ram", "SinglePortRam"]
+__all__ = ["Ram", "SinglePortRam", "SmallRam"]
 
 
 RAM_BUILDERS = {"ecp5": ecp5_ram}
@@ -155,4 +155,48 @@ class SinglePortRam(wiring.Component):
             held = Signal(self.width, reset_less=True)
             m.d.sync += held.eq(read.data)
             m.d.comb += self.read_data.eq(held)
+        return m
+
+
+class SmallRam(wiring.Component):
+    """A few rows in LUT RAM, or in registers: one write port, one read port without latency.
+
+    Parameters
+    ----------
+    width
+        Bits per row.
+    depth
+        Rows, at least 2.
+
+    Members
+    -------
+    write_en : In(1), write_addr : In, write_data : In(width)
+    read_addr : In, read_data : Out(width)
+        Combinational: the row as it was before this cycle's write.
+    """
+
+    def __init__(self, *, width: int, depth: int):
+        self.width, self.depth = width, depth
+        addr = range(depth)
+        super().__init__(
+            {
+                "write_en": In(1),
+                "write_addr": In(addr),
+                "write_data": In(width),
+                "read_addr": In(addr),
+                "read_data": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=())
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += [
+            write.en.eq(self.write_en),
+            write.addr.eq(self.write_addr),
+            write.data.eq(self.write_data),
+            read.addr.eq(self.read_addr),
+            self.read_data.eq(read.data),
+        ]
         return m

@@ -1,7 +1,7 @@
 """From the contexts of heads to the output packets of jobs."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -18,6 +18,7 @@ from .word_reader import WordReader
 __all__ = ["Normaliser"]
 
 _SQUARE_BITS = 33
+_STATES = ("idle", "settle", "settled", "square", "solve", "inject", "shift", "shifted", "scale")
 
 
 class Normaliser(wiring.Component):
@@ -28,11 +29,11 @@ class Normaliser(wiring.Component):
     scaled; ``N = sizes.normaliser_lanes`` elements a cycle, or a word a cycle when they are sent. With ``rms_layer``
     the heads of a job are looked at three times (magnitude, squares, output), so all of them must fit the buffer.
 
-    The first header beat is valid 2 cycles after a head (3 where a beat has only 4 groups of N), when ``o`` is free
-    and the mode is not ``rms_layer``. From one head of ``rms_head`` to the next, without contexts and with ``o``
-    always ready, it takes ``2 * d / N + 21 + log2(N)`` cycles (up to ``d / (4 * N)`` more where a beat has 8 groups);
-    without normaliser, header beats plus context beats plus 4. A sink under the block exponent e takes
-    ``2 + e // 4 + e % 4`` cycles more than none, which is what heads of softmax weights have.
+    The first header beat is valid 2 cycles after a head, when ``o`` is free and the mode is not ``rms_layer``. From one
+    head of ``rms_head`` to the next, without contexts and with ``o`` always ready, it takes ``2 * d / N + 21 +
+    log2(N)`` cycles (up to ``d / (4 * N)`` more where a beat has 8 groups); without normaliser, header beats plus
+    context beats plus 4. A sink under the block exponent e takes ``2 + e // 4 + e % 4`` cycles more than none, which is
+    what heads of softmax weights have.
 
     A mode that is not in ``config.normalisers`` is not built, and asking for it gives ``none``.
 
@@ -47,7 +48,7 @@ class Normaliser(wiring.Component):
     gain_addr : Out
         Group of N gains: ``(profile * heads + head) * (head_dim / N) + group``; unused (0) without RMS modes.
     gain_data : In(N * 16)
-        N signed gains, the first lowest, a cycle after the address.
+        N signed gains, the first lowest, 2 cycles after the address.
     o : Out(stream of result_beat)
         ``data``: ``lanes`` bytes; ``last``: end of the packet.
     result : Out(layouts.head_result)
@@ -76,8 +77,8 @@ class Normaliser(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         self._classify(m)
-        self._reader(m)
         self._packer(m)
+        self._reader(m)
         if self.config.normalisers:
             self._datapath(m)
         self._sequence(m)
@@ -106,6 +107,7 @@ class Normaliser(wiring.Component):
             "gather": ~emitting & (self.phase == 0) & ~record.zero,
             "pass": ~emitting & ((self.phase == 0) | record.zero),  # nothing to do
             "compute": ~emitting | (computes & ~record.zero),
+            "works": (emitting | ((self.phase != 0) & ~record.zero)) & (~emitting | (computes & ~record.zero)),
             "early": ~emitting | ~contexts,  # computes without waiting for the packer
             "squares": head | ~emitting,
             "together": emitting & (head | record.head.last),  # the last one of those normalised together
@@ -122,11 +124,14 @@ class Normaliser(wiring.Component):
     def _reader(self, m):
         m.submodules.reader = self.reader = reader = WordReader(self.config)
         m.d.comb += [
+            reader.run.eq(self.i.head.valid),
+            reader.whole.eq(self.packer.words),
             reader.base.eq(self.i.head.payload.base),
             reader.words.eq(Cat(Const(0, 2), self.record.head.beats)),
-            self.i.read_en.eq(reader.read_en),
             self.i.read_addr.eq(reader.read_addr),
             reader.read_data.eq(self.i.read_data),
+            self.packer.word.eq(reader.data),
+            self.packer.word_valid.eq(reader.valid),
         ]
 
     def _packer(self, m):
@@ -137,9 +142,6 @@ class Normaliser(wiring.Component):
             packer.contexts.eq(self.flag["contexts"]),
             packer.outputs.eq(self.flag["outputs"]),
             packer.advance.eq(self.advance),
-            packer.word.eq(self.reader.data),
-            packer.word_valid.eq(self.reader.valid),
-            self.reader.take_word.eq(packer.word_take),
             self.result.eq(packer.result),
             self.done.eq(packer.done),
             self.done_tag.eq(packer.done_tag),
@@ -174,7 +176,6 @@ class Normaliser(wiring.Component):
             factor.squares.eq(Cat(scaler.product[:_SQUARE_BITS] for scaler in scalers)),
             factor.product.eq(scalers[0].product[formats.MANTISSA_BITS :]),
             factor.store.eq(injected[Scaler.product_latency]),
-            self.reader.take_group.eq(self.issue_square | self.issue_scale),
             self.packer.claim.eq(self.issue_scale & self.reader.beat_start),
             self.packer.elements.eq(Cat(scaler.o for scaler in scalers)),
             self.packer.elements_valid.eq(scaled[scalers[0].latency]),
@@ -192,7 +193,7 @@ class Normaliser(wiring.Component):
         m.d.sync += [row.eq(profile + head.head), base.eq(_times(row, self.groups))]
         with m.If(self.inject):
             m.d.sync += [group.eq(base), use.eq(self.flag["rms"])]
-        with m.Elif(scaled[Scaler.gain_delay - 1]):
+        with m.Elif(scaled[Scaler.gain_delay - 2]):
             m.d.sync += group.eq(group + 1)
         m.d.comb += self.gain_addr.eq(group)
         bits = formats.GAIN_BITS
@@ -206,89 +207,95 @@ class Normaliser(wiring.Component):
             with m.If(self.advance & flag["last"] & flag["layer"]):
                 m.d.sync += self.phase.eq(Mux(self.emitting, 0, self.phase + 1))
             m.d.comb += self.i.keep.eq(~self.emitting)
-            m.d.comb += self.i.rewind.eq(self.advance & flag["last"] & ~self.emitting)
+            m.d.comb += self.i.rewind.eq(flag["last"] & ~self.emitting)
         if self.config.normalisers:
             m.d.comb += self.factor.clear.eq(self.advance & flag["together"])
-        m.d.comb += reader.start.eq(packer.fetch)
+        if not self.config.normalisers:
+            m.d.comb += [self.advance.eq(self.i.head.valid & packer.sent), reader.take.eq(packer.word_take)]
+            return
+        m.d.comb += reader.take.eq(packer.word_take | self.issue_square | self.issue_scale)
         self.timer = Signal(range(32))
         m.d.sync += self.timer.eq(self.timer - 1)
-        if not self.config.normalisers:
-            m.d.comb += self.advance.eq(self.i.head.valid & packer.sent)
-            return
-        with m.FSM(name="sequence"):
-            with m.State("IDLE"), m.If(self.i.head.valid):
-                self._idle(m)
-            self._compute(m)
+        # One register a state, for the sake of the clock.
+        self.state = Signal(data.StructLayout(dict.fromkeys(_STATES, 1)), init={"idle": 1})
+        self._idle(m)
+        square_end = self._squares(m) if self.rms else Const(0)
+        scale_end = self._scales(m)
+        skips = self.state.idle & self.i.head.valid & (flag["pass"] | (~flag["compute"] & packer.sent))
+        m.d.comb += self.advance.eq(skips | (square_end & ~self.emitting) | scale_end)
+
+    def _go(self, m, name: str):
+        m.d.sync += [self.state.as_value().eq(0), self.state[name].eq(1)]
 
     def _idle(self, m):
-        flag, sent = self.flag, self.packer.sent
-        if not self.config.normalisers:
-            m.d.comb += self.advance.eq(sent)
-            return
-        begin = Signal()
+        """Wait for a head that is to be computed."""
+        flag, begin, ready = self.flag, Signal(), self.state.idle & self.i.head.valid
         m.d.comb += [
-            self.factor.gather.eq(flag["gather"]),
-            self.advance.eq(flag["pass"] | (~flag["compute"] & sent)),
-            begin.eq(flag["compute"] & ~flag["pass"] & (flag["early"] | sent)),
+            self.factor.gather.eq(ready & flag["gather"]),
+            begin.eq(ready & flag["works"] & (flag["early"] | self.packer.sent)),
         ]
         with m.If(begin):
-            m.d.comb += self.reader.start.eq(1)
-            m.next = "SOLVE"
+            self._go(m, "solve")
             if self.rms:
                 with m.If(flag["squares"]):
-                    m.next = "SETTLE"
-        m.d.sync += self.timer.eq(ScaleFactor.argument_latency - 2)
-        if self.layered:
-            with m.If(flag["layer"]):
-                m.d.sync += self.timer.eq(self._square_wait())
-        if self.sums:
-            with m.If(flag["sink"]):
-                m.d.comb += self.factor.add_sink.eq(begin)
-                m.d.sync += self.timer.eq(ScaleFactor.argument_latency)
+                    self._go(m, "settle")
+        with m.If(self.state.idle):
+            m.d.sync += self.timer.eq(ScaleFactor.argument_latency - 2)
+            if self.layered:
+                with m.If(flag["layer"]):
+                    m.d.sync += self.timer.eq(self._square_wait())
+            if self.sums:
+                with m.If(flag["sink"]):
+                    m.d.comb += self.factor.add_sink.eq(begin)
+                    m.d.sync += self.timer.eq(ScaleFactor.argument_latency)
 
     def _square_wait(self):
         """Cycles less 2 from the last group squared to the ``y`` of their sum."""
         return Scaler.product_latency + self.factor.square_latency - 2
 
-    def _compute(self, m):
-        reader, factor = self.reader, self.factor
-        end = reader.take_group & reader.final
-        if self.rms:
-            with m.State("SETTLE"):
-                m.next = "SETTLED"
-            with m.State("SETTLED"):
-                m.d.comb += factor.load_square.eq(1)
-                m.next = "SQUARE"
-            with m.State("SQUARE"):
-                m.d.comb += self.issue_square.eq(reader.valid)
-                with m.If(end):
-                    m.d.sync += self.timer.eq(self._square_wait())
-                    with m.If(self.emitting):
-                        m.d.comb += reader.start.eq(1)
-                        m.next = "SOLVE"
-                    with m.Else():
-                        m.d.comb += self.advance.eq(1)
-                        m.next = "IDLE"
-        with m.State("SOLVE"):
-            m.d.comb += factor.prepare.eq(self.timer == 0)
-            with m.If(self.timer == 0):
-                m.next = "INJECT"
-            if self.sums:
-                with m.If(factor.sink_busy):
-                    m.d.sync += self.timer.eq(self.timer)
-        with m.State("INJECT"):
-            m.d.comb += self.inject.eq(1)
-            m.next = "SHIFT"
-        with m.State("SHIFT"):
-            m.next = "SHIFTED"
-        with m.State("SHIFTED"):
-            m.d.comb += factor.load_scale.eq(1)
-            m.next = "SCALE"
-        with m.State("SCALE"):
-            m.d.comb += self.issue_scale.eq(reader.valid & self.packer.sent & (self.packer.room | ~reader.beat_start))
-            with m.If(end):
-                m.d.comb += self.advance.eq(1)
-                m.next = "IDLE"
+    def _squares(self, m):
+        """Square all groups of the head. Returns whether the last one goes."""
+        state, reader, end = self.state, self.reader, Signal()
+        m.d.comb += [
+            self.factor.load_square.eq(state.settled),
+            self.issue_square.eq(state.square & reader.valid),
+            end.eq(self.issue_square & reader.final),
+        ]
+        with m.If(state.settle):
+            self._go(m, "settled")
+        with m.If(state.settled):
+            self._go(m, "square")
+        with m.If(end):
+            m.d.sync += self.timer.eq(self._square_wait())
+            with m.If(self.emitting):
+                self._go(m, "solve")
+            with m.Else():
+                self._go(m, "idle")
+        return end
+
+    def _scales(self, m):
+        """Wait for the factor, and scale all groups of the head. Returns whether the last one goes."""
+        state, reader, factor, packer = self.state, self.reader, self.factor, self.packer
+        solved, end = Signal(), Signal()
+        m.d.comb += [
+            solved.eq(state.solve & (self.timer == 0)),
+            factor.prepare.eq(solved),
+            self.inject.eq(state.inject),
+            factor.load_scale.eq(state.shifted),
+            self.issue_scale.eq(state.scale & reader.valid & packer.sent & (packer.room | ~reader.beat_start)),
+            end.eq(self.issue_scale & reader.final),
+        ]
+        with m.If(solved):
+            self._go(m, "inject")
+        if self.sums:
+            with m.If(state.solve & factor.sink_busy):
+                m.d.sync += self.timer.eq(self.timer)
+        for name, after in (("inject", "shift"), ("shift", "shifted"), ("shifted", "scale")):
+            with m.If(state[name]):
+                self._go(m, after)
+        with m.If(end):
+            self._go(m, "idle")
+        return end
 
 
 def _trail(m, pulse, name, cycles):

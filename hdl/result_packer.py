@@ -15,7 +15,7 @@ __all__ = ["ResultPacker", "result_beat"]
 
 _HEADER_BYTES = 16
 _SHORT_BEAT = 4
-"""Groups of an output beat below which a queue is worth its area: a beat would take longer through the lane."""
+"""Groups of an output beat up to which a longer queue is worth its area: a beat would take longer through the lane."""
 
 
 def result_beat(config: UnitConfig) -> data.StructLayout:
@@ -42,9 +42,8 @@ class ResultPacker(wiring.Component):
     """Output packet of a job: of each head the header, contexts if wanted, outputs if wanted.
 
     The first header beat is valid 2 cycles after ``begin``, when ``o`` is free; header and contexts then go a beat a
-    cycle. Elements fill a beat from the low end; two beats of elements are buffered, and ``room`` keeps further ones
-    from coming. Where a beat has only 4 groups, a queue makes that 5 beats, and the latency 3. ``o`` comes from a
-    register.
+    cycle. Elements fill a beat from the low end; three beats of elements are buffered, 5 where a beat has only 4
+    groups, and ``room`` keeps further ones from coming. ``o`` comes from a queue.
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ class ResultPacker(wiring.Component):
         Header and contexts are on their way; until ``advance``.
     advance : In(1)
         The next head is next; only when all beats of this one are claimed.
-    fetch : Out(1)
-        Pulse: context words of ``head`` are wanted.
+    words : Out(1)
+        The context words of ``head`` are wanted and taken, one after the other.
     word : In(sizes.word * 32), word_valid : In(1), word_take : Out(1)
     room : Out(1), claim : In(1)
         One more beat of elements may come; it will. Claim only while ``sent``.
@@ -80,7 +79,7 @@ class ResultPacker(wiring.Component):
         self.config = config
         sizes = config.sizes
         self.groups = config.lanes // sizes.normaliser_lanes
-        self.queued = 3 if self.groups <= _SHORT_BEAT else 0
+        self.queued = 4 if self.groups <= _SHORT_BEAT else 2
         super().__init__(
             {
                 "head": In(layouts.result_record(config)),
@@ -89,7 +88,7 @@ class ResultPacker(wiring.Component):
                 "outputs": In(1),
                 "sent": Out(1),
                 "advance": In(1),
-                "fetch": Out(1),
+                "words": Out(1),
                 "word": In(8 * config.lanes),
                 "word_valid": In(1),
                 "word_take": Out(1),
@@ -108,16 +107,12 @@ class ResultPacker(wiring.Component):
         m = Module()
         built = bool(self.config.normalisers)
         shape = _tagged_beat(self.config)
-        self._push = stream.Signature(shape).create()
+        m.submodules.queue = queue = StreamFifo(shape, self.queued if built else 2)
+        self._push = queue.i
         take = Signal()  # an assembled beat goes out
         beat, full = self._assemble(m, take) if built else (Const(0, 8 * self.config.lanes), Const(0, 1))
         self._parts(m, beat, full, take)
-        tail = self._push
-        if built and self.queued:
-            m.submodules.queue = queue = StreamFifo(shape, self.queued)
-            wiring.connect(m, self._push, queue.i)
-            tail = queue.o
-        self._output(m, tail)
+        self._output(m, queue.o)
         self._report(m)
         if built:
             self._account(m, take)
@@ -136,39 +131,39 @@ class ResultPacker(wiring.Component):
         """The sequence of parts; ``left`` counts the part's beats down to 0."""
         sizes, push = self.config.sizes, self._push
         beats = self.head.head.beats
-        left = Signal(range(max(4 * sizes.beats, sizes.header_beats)))
+        left, end = Signal(range(max(4 * sizes.beats, sizes.header_beats))), Signal()  # end: left is 0
         zero, last = Signal(reset_less=True), Signal(reset_less=True)
         tag = Signal(layouts.TAG_BITS, reset_less=True)
         accept = Signal()
         m.d.comb += [accept.eq(push.valid & push.ready), push.payload.tag.eq(tag)]
+        m.d.comb += self.word_take.eq(push.ready & self.word_valid & self.words)
         with m.If(self.advance):
             m.d.sync += self.sent.eq(0)
         with m.If(accept):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), end.eq(left == 1)]
         with m.FSM(name="part"):
             with m.State("IDLE"), m.If(self.begin & ~self.sent):
-                m.d.comb += [self.fetch.eq(self.contexts & ~self.head.zero), self.result.valid.eq(1)]
-                m.d.sync += left.eq(sizes.header_beats - 1)
+                m.d.comb += self.result.valid.eq(1)
+                m.d.sync += [left.eq(sizes.header_beats - 1), end.eq(sizes.header_beats == 1)]
                 m.next = "HEADER"
             with m.State("HEADER"):
                 m.d.comb += [push.valid.eq(1), push.payload.data.eq(self._header_beat(left))]
                 m.d.sync += [zero.eq(self.head.zero), last.eq(self.head.head.last), tag.eq(self.head.head.tag)]
-                with m.If(accept & (left == 0)):
+                with m.If(accept & end):
                     with m.If(self.contexts):
-                        m.d.sync += left.eq(4 * beats - 1)
+                        m.d.sync += [left.eq(4 * beats - 1), end.eq(0), self.words.eq(~self.head.zero)]
                         m.next = "CONTEXT"
                     with m.Else():
-                        m.d.sync += [left.eq(beats - 1), self.sent.eq(1)]
+                        m.d.sync += [left.eq(beats - 1), end.eq(beats == 1), self.sent.eq(1)]
                         m.next = "OUTPUT"
             with m.State("CONTEXT"):
                 m.d.comb += [
                     push.valid.eq(self.word_valid | zero),
                     push.payload.data.eq(Mux(zero, 0, self.word)),
-                    push.payload.last.eq(last & ~self.outputs & (left == 0)),
-                    self.word_take.eq(push.ready & self.word_valid & ~zero),
+                    push.payload.last.eq(last & ~self.outputs & end),
                 ]
-                with m.If(accept & (left == 0)):
-                    m.d.sync += [left.eq(beats - 1), self.sent.eq(1)]
+                with m.If(accept & end):
+                    m.d.sync += [left.eq(beats - 1), end.eq(beats == 1), self.sent.eq(1), self.words.eq(0)]
                     with m.If(self.outputs):
                         m.next = "OUTPUT"
                     with m.Else():
@@ -177,10 +172,10 @@ class ResultPacker(wiring.Component):
                 m.d.comb += [
                     push.valid.eq(full | zero),
                     push.payload.data.eq(Mux(zero, 0, beat)),
-                    push.payload.last.eq(last & (left == 0)),
+                    push.payload.last.eq(last & end),
                     take.eq(push.ready & full),
                 ]
-                with m.If(accept & (left == 0)):
+                with m.If(accept & end):
                     m.next = "IDLE"
 
     def _header_beat(self, left):
@@ -190,17 +185,13 @@ class ResultPacker(wiring.Component):
         return Array(reversed(beats))[left[: bits_for(len(beats) - 1)]] if len(beats) > 1 else beats[0]
 
     def _output(self, m, tail):
-        """The register in front of ``o``."""
-        valid, payload = Signal(), Signal(_tagged_beat(self.config), reset_less=True)
         m.d.comb += [
-            self.o.valid.eq(valid),
-            self.o.payload.data.eq(payload.data),
-            self.o.payload.last.eq(payload.last),
-            tail.ready.eq(~valid | self.o.ready),
+            self.o.valid.eq(tail.valid),
+            self.o.payload.data.eq(tail.payload.data),
+            self.o.payload.last.eq(tail.payload.last),
+            tail.ready.eq(self.o.ready),
         ]
-        with m.If(tail.ready):
-            m.d.sync += [valid.eq(tail.valid), payload.eq(tail.payload)]
-        m.d.sync += [self.done.eq(valid & self.o.ready & payload.last), self.done_tag.eq(payload.tag)]
+        m.d.sync += [self.done.eq(tail.valid & self.o.ready & tail.payload.last), self.done_tag.eq(tail.payload.tag)]
 
     def _report(self, m):
         """The head at hand for the job log."""
@@ -209,8 +200,8 @@ class ResultPacker(wiring.Component):
         m.d.comb += [self.result[name].eq(stats[name]) for name in ("null", "softmax", "fallback", "active", "mass")]
 
     def _account(self, m, take):
-        """Beats in the assembly, the queue and the register, those that will come included."""
-        places = 2 + self.queued
+        """Beats in the assembly and the queue, those that will come included."""
+        places = 1 + self.queued
         level = Signal(range(places + 1))
         direct = self._push.valid & self._push.ready & ~take
         m.d.sync += level.eq(level + (self.claim | direct) - (self.o.valid & self.o.ready))

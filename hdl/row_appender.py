@@ -21,11 +21,11 @@ class RowAppender(wiring.Component):
     With ``job.evict`` the slot is the victim's; when there is none, that KV head's row is dropped, and its group
     attends to the rows that are kept.
 
-    A group is valid when the last beat of its key row has been written: ``job.beats + 2`` cycles after its KV head
-    began, or 1 cycle if nothing is appended; waiting and searching come on top. Its value row follows in the
-    ``job.beats`` cycles from then on (with ``write`` always ready), before a value phase can ask for it, and before
-    the packet after can reach it in the bank. The first KV head begins when its job is taken, each other one when
-    the group before is taken and its value row written.
+    A group is valid a cycle before the last beat of its key row is written, long before a key phase can ask for it:
+    ``job.beats + 2`` cycles after its KV head began, or 1 cycle if nothing is appended; waiting and searching come on
+    top. Its value row follows in the next ``job.beats`` cycles, before a value phase can ask for it; the bank is read
+    a cycle earlier, before the packet after can reach it. The first KV head begins when its job is taken, each other
+    one when the group before is taken and its value row read.
 
     **Waiting.** A row that groups in flight may still read is not overwritten, and no victim is searched among rows
     whose weights still come: an attending job waits while ``kv_heads`` or more groups are in flight (that is, until
@@ -46,8 +46,8 @@ class RowAppender(wiring.Component):
         One cycle: the oldest group in flight (emitted, not yet retired) has all its rows fetched.
     kv_addr : Out, kv_data : In(lanes * 8)
         Read port of :class:`reluctant.hdl.row_loader.RowLoader`, 1 cycle of latency.
-    write : Out(stream(store_write(config)))
-        To the store; one beat a cycle.
+    write : Out(store_write(config))
+        To the store, which takes every beat.
     append : Out(stream(slot_append(config)))
         The row whose token is new; taken before its group is emitted.
     search : Out(stream(victim_search(config))), victim : In(stream(victim(config)))
@@ -73,7 +73,7 @@ class RowAppender(wiring.Component):
             "retired": In(1),
             "kv_addr": Out(range(2 * self.bank_depth)),
             "kv_data": In(config.lanes * 8),
-            "write": Out(stream.Signature(store_write(config))),
+            "write": Out(store_write(config)),
             "release": Out(2),
             "appended": Out(1),
             "no_victim": Out(1),
@@ -112,12 +112,15 @@ class RowAppender(wiring.Component):
         in_flight = Signal(bits_for(2 * kv_heads + 14))
         end = Signal.like(state.limit)  # of the rows attended since none was in flight
         emit = self.o.valid & self.o.ready
-        m.d.sync += in_flight.eq(in_flight + emit - self.retired)
-        with m.If(emit & (state.limit > end)):
+        full = Signal()  # a cycle late: groups are farther apart
+        m.d.sync += [in_flight.eq(in_flight + emit - self.retired), full.eq(in_flight.all())]
+        emitted = Signal()  # no other job has begun since
+        m.d.sync += emitted.eq(emit)
+        with m.If(emitted & (state.limit > end)):
             m.d.sync += end.eq(state.limit)
         with m.Elif(~emit & (in_flight == 0)):
             m.d.sync += end.eq(0)
-        m.d.comb += self.o.valid.eq(state.attends & state.copied & ~state.emitted & ~state.notes & ~in_flight.all())
+        m.d.comb += self.o.valid.eq(state.attends & state.copied & ~state.emitted & ~state.notes & ~full)
         with m.If(emit):
             m.d.sync += state.emitted.eq(1)
         m.d.comb += state.behind.eq(Mux(state.kv == 0, state.target >= end, state.was_behind))
@@ -169,11 +172,11 @@ class RowAppender(wiring.Component):
                 m.next = "SEARCH"
             with m.Elif(~searches & ready):
                 m.d.sync += state.notes.eq(~state.dropped)
-                m.d.comb += self.placed.valid.eq(~job.evict)
+                m.d.comb += state.placed.valid.eq(~job.evict)
                 m.next = "COPY"
         else:
             with m.If(ready):
-                m.d.comb += self.placed.valid.eq(1)
+                m.d.comb += state.placed.valid.eq(1)
                 m.next = "COPY"
 
     def _search_states(self, m, state):
@@ -190,25 +193,23 @@ class RowAppender(wiring.Component):
                 state.searched.eq(1),
             ]
             with m.If(self.victim.valid):
-                m.d.comb += [state.misses.eq(~answer.found), self.placed.valid.eq(1)]
+                m.d.comb += [state.misses.eq(~answer.found), state.placed.valid.eq(1)]
                 m.next = "START"
 
     def _copy(self, m, state):
-        """Writes one beat a cycle, key row first; the next is read as this one is taken. A dropped row goes nowhere."""
+        """Reads and writes one beat a cycle, key row first. A dropped row goes nowhere."""
         sizes = self.config.sizes
-        m.d.comb += [state.copies.eq(1), self.write.valid.eq(~state.dropped)]
-        with m.If(self.write.ready | state.dropped):
-            m.d.comb += state.advances.eq(1)
-            m.d.sync += [state.left.eq(state.left - 1), state.addr.eq(state.addr + sizes.rows)]
-            with m.If(state.row_ends & ~state.value):
-                m.d.sync += [
-                    state.addr.eq(state.target + sizes.beats * sizes.rows),
-                    state.left.eq(state.job.beats),
-                    state.value.eq(1),
-                    state.copied.eq(1),
-                ]
-            with m.Elif(state.row_ends):
-                m.next = "FINISH"
+        m.d.comb += state.copies.eq(1)
+        m.d.sync += [state.left.eq(state.left - 1), state.addr.eq(state.addr + sizes.rows)]
+        with m.If(state.row_ends & ~state.value):
+            m.d.sync += [
+                state.addr.eq(state.target + sizes.beats * sizes.rows),
+                state.left.eq(state.job.beats),
+                state.value.eq(1),
+                state.copied.eq(1),
+            ]
+        with m.Elif(state.row_ends):
+            m.next = "FINISH"
 
     def _finish(self, m, state):
         """Waits until the group is taken, then turns to the next KV head or job."""
@@ -224,32 +225,30 @@ class RowAppender(wiring.Component):
     def _outputs(self, m, state):
         """Read addresses, payloads and pulses."""
         job = state.job
-        at = Mux(state.value, state.value_at, state.key_at)
-        following = Signal.like(state.key_at)
+        kv_addr = Signal.like(self.kv_addr, reset_less=True)
+        reads, valid = Signal(), Signal()  # a beat is read, and written
+        addr = [Signal.like(state.addr, name=f"write_addr_{stage}", reset_less=True) for stage in range(2)]
+        m.d.sync += [reads.eq(state.copies & ~state.dropped), valid.eq(reads), addr[0].eq(state.addr)]
+        m.d.sync += [kv_addr.eq(Mux(state.value, state.value_at, state.key_at)), addr[1].eq(addr[0])]
+        with m.If(state.copies & state.value):
+            m.d.sync += state.value_at.eq(state.value_at + 1)
+        with m.Elif(state.copies):
+            m.d.sync += state.key_at.eq(state.key_at + 1)
         m.d.comb += [
             state.row_ends.eq(state.left == 1),
-            following.eq(at + 1),
-            self.kv_addr.eq(state.key_at),
-        ]
-        with m.If(state.copies):
-            turns = state.row_ends & ~state.value
-            m.d.comb += self.kv_addr.eq(Mux(state.advances, Mux(turns, state.value_at, following), at))
-        with m.If(state.advances & state.value):
-            m.d.sync += state.value_at.eq(following)
-        with m.Elif(state.advances):
-            m.d.sync += state.key_at.eq(following)
-        m.d.comb += [
-            self.write.payload.addr.eq(state.addr),
-            self.write.payload.data.eq(self.kv_data),
+            self.kv_addr.eq(kv_addr),
+            self.write.valid.eq(valid),
+            self.write.addr.eq(addr[1]),
+            self.write.data.eq(self.kv_data),
             self.o.payload.job.eq(job),
             self.o.payload.bank.eq(state.loaded.bank),
             self.o.payload.kv.eq(state.kv),
             self.o.payload.row.eq(state.row),
             self.o.payload.last.eq(state.kv == self.config.kv_heads - 1),
-            self.placed.tag.eq(job.tag),
-            self.placed.kv.eq(state.kv),
-            self.placed.slot.eq(job.slot),
-            self.placed.dropped.eq(0),
+            state.placed.tag.eq(job.tag),
+            state.placed.kv.eq(state.kv),
+            state.placed.slot.eq(job.slot),
+            state.placed.dropped.eq(0),
             self.tag.eq(job.tag),
         ]
         for port, value in (
@@ -260,6 +259,7 @@ class RowAppender(wiring.Component):
             pulse = Signal.like(port)
             m.d.sync += pulse.eq(value)
             m.d.comb += port.eq(pulse)
+        m.d.sync += self.placed.eq(state.placed)
         if self.config.statistics:
             self._statistics_outputs(m, state)
 
@@ -274,7 +274,7 @@ class RowAppender(wiring.Component):
         m.d.comb += [search[name].eq(job[name]) for name in ("n", "position", "sinks", "recent", "metric")]
         with m.If(job.evict):
             answer = self.victim.payload
-            m.d.comb += [self.placed.slot.eq(answer.slot), self.placed.dropped.eq(~answer.found)]
+            m.d.comb += [state.placed.slot.eq(answer.slot), state.placed.dropped.eq(~answer.found)]
         with m.If(self.append.valid & self.append.ready):
             m.d.sync += state.notes.eq(0)
 
@@ -304,9 +304,9 @@ class _State:
         self.value_at = Signal(range(depth), reset_less=True)  # and of the V rows
         self.left = Signal(sizes.beats_bits, reset_less=True)  # beats of this row, this one included
         self.addr = Signal(range(sizes.store_depth), reset_less=True)
+        self.placed = Signal(layouts.placed_row(config))
         self.row_ends = Signal()
         self.copies = Signal()
-        self.advances = Signal()
         self.finishes = Signal()
         self.misses = Signal()
 

@@ -28,19 +28,22 @@ class RowFetch(wiring.Component):
     values of head h leave. A value row may go if
 
     * the context buffer has room for its head (asked once, at the head's first row),
-    * it does not end a pass less than 4 cycles after another pass ended (the accumulators are still draining).
+    * it does not end a pass less than 4 cycles after another pass ended (the accumulators are still draining),
+    * it does not end a head while the record of the head before waits.
 
     Behind this component nothing stalls. A head without value rows takes no read, only its place in the order.
 
     Members
     -------
     key : In(stream(slot_walker.key_beat)), value : In(stream(layouts.value_row))
+    head : In(stream(layouts.value_record))
+        Taken once for each final value row, after it; ``valid`` is not looked at.
     stall : In(1), the store's port is taken in this cycle: no read
     read_addr, read_en : Out, to the store; query_addr : Out, to the row loader
     control : Out(mac_array.beat_control), together with the data, 2 cycles after the address
     space : In(1), the context buffer has a free entry; allocate : Out(1), it is taken now
-    record : Out(stream(layouts.result_record)), one a head, in order
-    retired : Out(1), the last value row of a group is fetched
+    record : Out(stream(layouts.result_record)), one a head, in order; valid the cycle after its final row was taken
+    retired : Out(1), a record leaves, and with it a group
     query_released : Out(2), the queries of this input bank are fetched
     events : Out(fetch_events)
     """
@@ -52,6 +55,7 @@ class RowFetch(wiring.Component):
             {
                 "key": In(stream.Signature(key_beat(config))),
                 "value": In(stream.Signature(layouts.value_row(config))),
+                "head": In(stream.Signature(layouts.value_record(config))),
                 "stall": In(1),
                 "read_addr": Out(range(sizes.store_depth)),
                 "read_en": Out(1),
@@ -69,21 +73,21 @@ class RowFetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         advance, take_value, take_key = Signal(), Signal(), Signal()
-        self._decide(m, advance, take_value, take_key)
+        ended = self._report(m)
+        self._decide(m, advance, take_value, take_key, ended)
         self._read(m, advance, take_value, take_key)
-        self._report(m, take_value)
         return m
 
-    def _decide(self, m, advance, take_value, take_key):
+    def _decide(self, m, advance, take_value, take_key, ended):
+        """From registers alone, but for ``stall``: much hangs on it."""
         row = self.value.payload
-        open_head = Signal()
+        open_head, drains = Signal(), Signal()
         pace = Signal(range(ContextAccumulators.drain))
-        record_free = ~self.record.valid | self.record.ready
-        permitted = (open_head | self.space) & (~row.last | (pace == 0))
+        permitted = (open_head | self.space) & ~((row.last & drains) | (row.final & ended))
         fetch_value = Signal()
         m.d.comb += [
-            fetch_value.eq(self.value.valid & record_free & ~row.zero & permitted),
-            self.value.ready.eq(record_free & Mux(row.zero, 1, permitted & advance)),
+            fetch_value.eq(self.value.valid & ~row.zero & permitted),
+            self.value.ready.eq(Mux(row.zero, ~ended, permitted & advance)),
             take_value.eq(fetch_value & advance),
             self.key.ready.eq(advance & ~fetch_value),
             take_key.eq(self.key.valid & self.key.ready),
@@ -92,9 +96,9 @@ class RowFetch(wiring.Component):
         with m.If(take_value):
             m.d.sync += open_head.eq(~row.final)
         with m.If(take_value & row.last):
-            m.d.sync += pace.eq(ContextAccumulators.drain - 1)
-        with m.Elif(advance & (pace != 0)):
-            m.d.sync += pace.eq(pace - 1)
+            m.d.sync += [pace.eq(ContextAccumulators.drain - 1), drains.eq(1)]
+        with m.Elif(advance & drains):
+            m.d.sync += [pace.eq(pace - 1), drains.eq(pace != 1)]
 
     def _read(self, m, advance, take_value, take_key):
         """One register of addresses, then the controls travel beside the memories."""
@@ -142,23 +146,24 @@ class RowFetch(wiring.Component):
             control, valid = stage, stage.valid
         m.d.comb += self.control.eq(control)
 
-    def _report(self, m, take_value):
-        """The head's record leaves with its last row, or in the place of one."""
-        row = self.value.payload
-        ends = Signal()
-        m.d.comb += ends.eq(self.value.valid & self.value.ready & row.final)
-        with m.If(self.record.ready):
-            m.d.sync += self.record.valid.eq(0)
+    def _report(self, m):
+        """The head's record leaves behind its last row, or in the place of one. Returns whether it waits to leave."""
+        row, head, record = self.value.payload, self.head.payload, self.record
+        ended, zero, leaves = Signal(), Signal(), Signal()
+        ends = self.value.valid & self.value.ready & row.final
+        m.d.sync += ended.eq(ends | (ended & ~record.ready))
         with m.If(ends):
-            m.d.sync += [
-                self.record.valid.eq(1),
-                self.record.payload.zero.eq(row.zero),
-                self.record.payload.stats.eq(row.record.stats),
-                self.record.payload.head.eq(row.record.head.result),
-            ]
-        m.d.sync += self.retired.eq(ends & row.record.head.group_last)
+            m.d.sync += zero.eq(row.zero)
         m.d.comb += [
-            self.events.null.eq(ends & row.record.stats.null),
-            self.events.fallback.eq(ends & row.record.stats.fallback),
-            self.events.softmax.eq(ends & row.record.stats.softmax),
+            leaves.eq(ended & record.ready),
+            self.head.ready.eq(leaves),
+            record.valid.eq(ended),
+            record.payload.zero.eq(zero),
+            record.payload.stats.eq(head.stats),
+            record.payload.head.eq(head.head.result),
+            self.retired.eq(leaves & head.head.group_last),
+            self.events.null.eq(leaves & head.stats.null),
+            self.events.fallback.eq(leaves & head.stats.fallback),
+            self.events.softmax.eq(leaves & head.stats.softmax),
         ]
+        return ended

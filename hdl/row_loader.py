@@ -22,12 +22,13 @@ class RowLoader(wiring.Component):
     A packet has, in this order, the K rows and the V rows of all KV heads (jobs that append), then the Q rows of all
     heads (jobs that attend); each row has ``job.beats`` beats. A beat is taken only when a job waits for it and a bank
     is free: ``i.ready`` rises the cycle after both hold. One beat a cycle from then on, and a job is offered the cycle
-    after its last beat was taken. Between two packets pass at least 2 cycles.
+    after its last beat was taken. Between two packets pass at least 3 cycles.
 
     A packet that ends early or goes on too long is taken to its ``last`` and dropped with its job; its bank stays free.
     A packet whose last beat is ``bad`` is dropped as too short, however long it is.
 
-    A job is taken from ``job`` when it is passed on or dropped, so its payload must hold until then, as on any stream.
+    A job is taken from ``job`` when it is dropped or the cycle after it is passed on, so its payload must hold until
+    then, as on any stream.
 
     Parameters
     ----------
@@ -93,11 +94,13 @@ class RowLoader(wiring.Component):
         beats_left = Signal(sizes.beats_bits, reset_less=True)  # in this row, behind the next beat
         rows_left = Signal(range(rows), reset_less=True)  # of this kind, behind this one
         final = Signal()
-        take = Signal()
+        take, over = Signal(), Signal()  # over: the job is taken
+        m.d.sync += over.eq(0)
         m.d.comb += final.eq((beats_left == 0) & (rows_left == 0) & (query | ~job.attend))
         m.d.sync += busy.eq((busy | occupy) & ~self.release)
 
         m.d.comb += [
+            self.job.ready.eq(over),
             self.o.payload.job.eq(job),
             self.o.payload.bank.eq(bank),
             self.waiting.eq(self.i.ready & ~self.i.valid),
@@ -118,26 +121,31 @@ class RowLoader(wiring.Component):
                     with m.If(final & ~self.i.payload.bad):
                         m.next = "OFFER"
                     with m.Else():
+                        m.d.sync += over.eq(1)
                         m.next = "SHORT"
                 with m.Elif(self.i.valid & final):
                     m.next = "SWALLOW"
             with m.State("SWALLOW"):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid & self.i.payload.last):
+                    m.d.sync += over.eq(1)
                     m.next = "LONG"
                     with m.If(self.i.payload.bad):
                         m.next = "SHORT"
             with m.State("SHORT"):
-                m.d.comb += [self.too_short.eq(1), self.job.ready.eq(1)]
+                m.d.comb += self.too_short.eq(1)
                 m.next = "IDLE"
             with m.State("LONG"):
-                m.d.comb += [self.too_long.eq(1), self.job.ready.eq(1)]
+                m.d.comb += self.too_long.eq(1)
                 m.next = "IDLE"
             with m.State("OFFER"):
-                m.d.comb += [self.o.valid.eq(1), self.job.ready.eq(self.o.ready)]
+                m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.d.comb += occupy.eq(Mux(bank, 0b10, 0b01))
-                    m.next = "IDLE"
+                    m.d.sync += over.eq(1)
+                    m.next = "TAKEN"
+            with m.State("TAKEN"):
+                m.d.comb += occupy.eq(Mux(bank, 0b10, 0b01))
+                m.next = "IDLE"
 
         with m.If(take):
             m.d.sync += [index.eq(index + 1), beats_left.eq(beats_left - 1)]

@@ -1,6 +1,6 @@
 """Row selection: which value rows of a head are worth reading, and with which weight."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -47,6 +47,8 @@ class RowSelector(wiring.Component):
         A head without non-zero weights is one entry with ``zero`` set. Every other head comes in
         ``head.value.result.beats`` passes over its rows. Rows above the threshold come in slot order, for softmax
         followed by the others in slot order.
+    record : Out(stream(:func:`layouts.value_record`))
+        As that of :class:`WeightList`.
     """
 
     def __init__(self, config: UnitConfig):
@@ -58,6 +60,7 @@ class RowSelector(wiring.Component):
                 "released": Out(1),
                 "update": Out(weight_update(config)),
                 "o": Out(stream.Signature(layouts.value_row(config))),
+                "record": Out(stream.Signature(layouts.value_record(config))),
             }
         )
 
@@ -69,11 +72,14 @@ class RowSelector(wiring.Component):
         connect(m, buffer.summary, weighting.summary)
         connect(m, weighting.stats, weights.stats)
         connect(m, weights.o, flipped(self.o))
+        connect(m, weights.record, flipped(self.record))
+        room = Signal()  # as heads do not come one a cycle, none has come since
+        m.d.sync += room.eq(buffer.head.ready & weights.head.ready & ~(self.head.valid & room))
         m.d.comb += [
-            self.head.ready.eq(buffer.head.ready & weights.head.ready),
-            buffer.head.valid.eq(self.head.valid & weights.head.ready),
+            self.head.ready.eq(room),
+            buffer.head.valid.eq(self.head.valid & room),
             buffer.head.payload.eq(self.head.payload),
-            weights.head.valid.eq(self.head.valid & buffer.head.ready),
+            weights.head.valid.eq(self.head.valid & room),
             weights.head.payload.eq(self.head.payload.value),
             buffer.score.eq(self.score),
             buffer.index.eq(weighting.index),

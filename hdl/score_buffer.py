@@ -51,6 +51,7 @@ def score_summary(config: UnitConfig) -> data.StructLayout:
             "masked": 1,
             "row": sizes.row_bits,  # first row of the head
             "silent": 1,
+            **({"plain": 1} if config.softmax else {}),  # masked, or its mode is ReLU
             **{name: head[name] for name in settings},
         }
     )
@@ -68,9 +69,9 @@ class ScoreBuffer(wiring.Component):
     The others are kept only in a build with softmax, for heads whose mode is not ReLU. They never meet: ``active +
     rest <= slots`` as long as a head brings at most ``slots`` scores.
 
-    ``summary`` is valid 2 cycles after the last score of its head, if no earlier summary waits; it stays until its
-    bank has been read. Masked heads pass in order, without scores and without a bank. A score is taken every cycle;
-    nothing stalls. What must hold for that:
+    ``summary`` is valid 2 cycles after the last score of its head, if no earlier summary waits, and in no two cycles on
+    end for two heads; it stays until its bank has been read. Masked heads pass in order, without scores and without a
+    bank. A score is taken every cycle; nothing stalls. What must hold for that:
 
     * a head is pushed at least two cycles before its first score, and only while fewer than two unmasked heads are
       between their push and their ``released``;
@@ -222,17 +223,19 @@ class ScoreBuffer(wiring.Component):
 
     def _summarise(self, m):
         """Join the front of the head queue with its sums."""
-        queued = ("masked", "row", "silent", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
+        queued = ("masked", "row", "silent", "plain", "mode", "kappa_mantissa", "kappa_shift", "min_active", "min_mass")
         members = self.summary.payload.shape().members
         kept = data.StructLayout({name: members[name] for name in queued if name in members})
         m.submodules.queue = queue = StreamFifo(kept, queued_heads(self.config))
         head, summary, front = self.head.payload, self.summary, queue.o
-        described = {"masked": head.value.result.masked, "row": head.value.row}
+        taken = Signal()  # it leaves the queue a cycle after it was taken: until then its sums cannot be others either
+        masked = head.value.result.masked
+        described = {"masked": masked, "row": head.value.row, "plain": masked | (head.mode == Mode.RELU)}
         m.d.comb += [
             queue.i.valid.eq(self.head.valid),
             self.head.ready.eq(queue.i.ready),
-            front.ready.eq(summary.valid & summary.ready),
-            summary.valid.eq(front.valid & (front.payload.masked | self.done)),
+            front.ready.eq(taken),
+            summary.valid.eq(front.valid & ~taken & (front.payload.masked | self.done)),
             summary.payload.active.eq(self.done_active),
             summary.payload.none.eq(self.done_none),
             summary.payload.single.eq(self.done_single),
@@ -245,6 +248,6 @@ class ScoreBuffer(wiring.Component):
         if self.config.softmax:
             m.d.comb += [summary.payload.rest.eq(self.done_rest), summary.payload.peak.eq(self.done_peak)]
         read = summary.valid & summary.ready & ~front.payload.masked
-        m.d.sync += self.released.eq(read)
+        m.d.sync += [self.released.eq(read), taken.eq(summary.valid & summary.ready)]
         with m.If(read):
             m.d.sync += [self.done.eq(0), self.read_bank.eq(~self.read_bank)]

@@ -69,7 +69,8 @@ class SlotWalker(wiring.Component):
         # Beats and rows behind the present ones, and whether there are none: a register, for the sake of the clock.
         beats_left, rows_left = Signal(sizes.beats_bits), Signal(sizes.count_bits)
         first, single, last, last_row = Signal(), Signal(), Signal(), Signal()
-        ends, idle = Signal(), Signal()
+        final = Signal()  # last beat of the last row
+        moves, leaves = Signal(), Signal()
         m.d.comb += [
             self.o.valid.eq(active),
             self.o.payload.addr.eq(addr),
@@ -77,30 +78,19 @@ class SlotWalker(wiring.Component):
             self.o.payload.slot.eq(slot),
             self.o.payload.first.eq(first),
             self.o.payload.last.eq(last),
-            self.o.payload.final.eq(last & last_row),
+            self.o.payload.final.eq(final),
             self.o.payload.bank.eq(phase.bank),
-            self.o.payload.release.eq(phase.release & last & last_row),
+            self.o.payload.release.eq(phase.release & final),
             self.i.ready.eq(~queued),
-            ends.eq(self.o.ready & last & last_row),
-            idle.eq(~active | ends),
+            moves.eq(~active | self.o.ready),
+            leaves.eq(~active | final),
         ]
-        with m.If(active & self.o.ready):
-            m.d.sync += [
-                first.eq(last),
-                last.eq(Mux(last, single, beats_left == 1)),
-                beats_left.eq(Mux(last, phase.beats, beats_left) - 1),
-                addr.eq(Mux(last, row + 1, addr + sizes.rows)),
-                query.eq(Mux(last, phase.query, query + 1)),
-            ]
-            with m.If(last):
-                m.d.sync += [row.eq(row + 1), slot.eq(slot + 1), rows_left.eq(rows_left - 1)]
-                m.d.sync += last_row.eq(rows_left == 1)
-        m.d.sync += queued.eq(~idle & (queued | self.i.valid))
+        start = Signal(walk(self.config))
+        m.d.comb += start.eq(Mux(queued, waiting, self.i.payload))
+        m.d.sync += queued.eq(~(moves & leaves) & (queued | self.i.valid))
         with m.If(~queued):
             m.d.sync += waiting.eq(self.i.payload)
-        with m.If(idle):
-            start = Signal(walk(self.config))
-            m.d.comb += start.eq(Mux(queued, waiting, self.i.payload))
+        with m.If(moves & leaves):
             m.d.sync += [
                 phase.eq(start),
                 active.eq(queued | self.i.valid),
@@ -114,5 +104,18 @@ class SlotWalker(wiring.Component):
                 single.eq(start.beats == 1),
                 last.eq(start.beats == 1),
                 last_row.eq(start.n == 1),
+                final.eq((start.beats == 1) & (start.n == 1)),
             ]
+        with m.Elif(moves):
+            m.d.sync += [
+                first.eq(last),
+                last.eq(Mux(last, single, beats_left == 1)),
+                final.eq(Mux(last, single & (rows_left == 1), last_row & (beats_left == 1))),
+                beats_left.eq(Mux(last, phase.beats, beats_left) - 1),
+                addr.eq(Mux(last, row + 1, addr + sizes.rows)),
+                query.eq(Mux(last, phase.query, query + 1)),
+            ]
+            with m.If(last):
+                m.d.sync += [row.eq(row + 1), slot.eq(slot + 1), rows_left.eq(rows_left - 1)]
+                m.d.sync += last_row.eq(rows_left == 1)
         return m

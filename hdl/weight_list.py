@@ -15,10 +15,6 @@ from .stream_fifo import StreamFifo
 __all__ = ["WeightList", "weight_entry", "weight_stats"]
 
 
-STEP = ("zero", "row", "beat", "weight", "first", "last", "final")
-"""Fields of :func:`layouts.value_row` that are known when a row is read; the others are the head's record."""
-
-
 def _part(layout: data.StructLayout, *names: str) -> data.StructLayout:
     return data.StructLayout({name: layout.members[name] for name in names})
 
@@ -49,8 +45,8 @@ class WeightList(wiring.Component):
 
     ::
 
-        entry ─► ring ─► output queue ─┐
-        head, stats ─► record ─────────┴─► o
+        entry ─► ring ─► output queue ─► o
+        head, stats ─► record
 
     An entry can be at ``o`` 3 cycles after it came in: rows of the first pass follow the writer. A row is held back
     only while nothing behind it tells whether it is the last of its head. ``o`` brings one entry a cycle, without a
@@ -77,7 +73,8 @@ class WeightList(wiring.Component):
         Feed-forward; each ``keep`` or ``drop`` had reserved a place.
     o : Out(stream(:func:`layouts.value_row`)
         A head without rows is one entry with zero, first, last and final set; its row, beat and weight mean nothing.
-        ``record`` is meaningful with final, and its rows, weight_sum and exponent are zero without.)
+    record : Out(stream(:func:`layouts.value_record`))
+        Of each head, in order; to be taken only once the head's final entry was, in a cycle after that.
     """
 
     steps = 4
@@ -96,6 +93,7 @@ class WeightList(wiring.Component):
                 "room": Out(1, init=1),
                 "entry": In(weight_entry(config)),
                 "o": Out(stream.Signature(layouts.value_row(config))),
+                "record": Out(stream.Signature(layouts.value_record(config))),
             }
         )
         # Places neither reserved nor in use, a cycle ago.
@@ -123,8 +121,9 @@ class WeightList(wiring.Component):
         self.unread = Signal(range(self.depth + 1))
         self.some = Signal()
         self.more = Signal()
-        # Steps that the output queue can still take.
+        # Steps that the output queue can still take; there is one.
         self.credit = Signal(range(self.steps + 1), init=self.steps)
+        self.may = Signal(init=1)
         # A step is read; it is the last of its head; it frees its place.
         self.issue = Signal()
         self.leave = Signal()
@@ -138,6 +137,7 @@ class WeightList(wiring.Component):
         self._account(m)
         step = self._read(m, ring)
         self._output(m, ring, step)
+        self._record(m)
         return m
 
     def _write(self, m, ring):
@@ -148,6 +148,8 @@ class WeightList(wiring.Component):
         )
         m.submodules.outcomes = outcomes = StreamFifo(outcome, self.records)
         m.submodules.beats = beats = StreamFifo(sizes.beats_bits, self.heads)
+        came, came_beats = Signal(), Signal(sizes.beats_bits, reset_less=True)  # in time: entries are not that soon
+        m.d.sync += [came.eq(self.head.valid & self.head.ready), came_beats.eq(self.head.payload.result.beats)]
         rows, rows_next = Signal(sizes.count_bits), Signal(sizes.count_bits)
         weight_sum, sum_next = Signal(sizes.weight_sum_bits), Signal(sizes.weight_sum_bits)
         some = Signal()
@@ -158,8 +160,8 @@ class WeightList(wiring.Component):
             ring.write_data.eq(Cat(entry.row, entry.weight)),
             rows_next.eq(rows + entry.keep),
             sum_next.eq(weight_sum + Mux(entry.keep, entry.weight, 0)),
-            beats.i.valid.eq(self.head.valid & self.head.ready),
-            beats.i.payload.eq(self.head.payload.result.beats),
+            beats.i.valid.eq(came),
+            beats.i.payload.eq(came_beats),
             beats.o.ready.eq(entry.end),
             plan.end.eq(self.write + entry.keep),
             plan.none.eq(~(some | entry.keep)),
@@ -211,17 +213,18 @@ class WeightList(wiring.Component):
         """Walk over the current head, pass by pass; returns the step that is read in this cycle."""
         plan = self.plan
         step = Signal(_part(layouts.value_row(self.config), "zero", "beat", "first", "last", "final"))
-        last_pass = Signal()
+        last_pass, at_end = Signal(), Signal()
         behind = self.some & (self.more | self.entry.keep)
         m.d.comb += [
-            self.issue.eq((self.credit != 0) & (self.complete | (behind & ~self.pending))),
+            self.issue.eq(self.may & (self.complete | (behind & ~self.pending))),
             last_pass.eq(self.beat + 1 == plan.beats),
+            at_end.eq(self.read_next == plan.end),
             step.zero.eq(self.complete & plan.none),
             step.beat.eq(self.beat),
             step.first.eq(self.first),
-            step.last.eq(self.complete & (plan.none | (self.read_next == plan.end))),
-            step.final.eq(step.last & (plan.none | last_pass)),
-            self.leave.eq(self.issue & step.final),
+            step.last.eq(self.complete & (plan.none | at_end)),
+            step.final.eq(self.complete & (plan.none | (at_end & last_pass))),
+            self.leave.eq(self.may & step.final),  # a complete head is always issued
             # Before its plan is there, the head is in its first pass, and still the one being written.
             self.freed.eq(self.issue & ~step.zero & Mux(self.complete, last_pass, self.written_beats == 1)),
             ring.read_addr.eq(self.read),
@@ -233,9 +236,10 @@ class WeightList(wiring.Component):
             m.d.sync += [self.unread.eq(self.unread - 1), self.some.eq(self.more), self.more.eq(self.unread > 2)]
         with m.If(self.issue & ~step.zero):
             m.d.sync += [self.first.eq(step.last), self.read.eq(self.read_next), self.read_next.eq(self.read_next + 1)]
-            with m.If(step.final):
+        with m.If(self.may & self.complete & ~plan.none & at_end):
+            with m.If(last_pass):
                 m.d.sync += [self.base.eq(self.read_next), self.base_next.eq(self.read_next + 1), self.beat.eq(0)]
-            with m.Elif(step.last):
+            with m.Else():
                 m.d.sync += [
                     self.read.eq(self.base),
                     self.read_next.eq(self.base_next),
@@ -244,36 +248,33 @@ class WeightList(wiring.Component):
         return step
 
     def _output(self, m, ring, step):
-        """Join what was read with its step in a queue, and the record with the final entry."""
-        m.submodules.output = output = StreamFifo(_part(layouts.value_row(self.config), *STEP), self.steps)
-        m.submodules.values = values = StreamFifo(layouts.value_head(self.config), self.heads)
-        m.submodules.stats = known = StreamFifo(weight_stats(self.config), self.records)
-        wiring.connect(m, wiring.flipped(self.head), values.i)
-        wiring.connect(m, wiring.flipped(self.stats), known.i)
-        outcomes = m.submodules.outcomes
+        """Join what was read with its step in a queue."""
+        m.submodules.output = output = StreamFifo(layouts.value_row(self.config), self.steps)
         issued = Signal()
         held = Signal.like(step, reset_less=True)
         m.d.sync += [issued.eq(self.issue), held.eq(step)]
         taken = self.o.valid & self.o.ready
         m.d.sync += self.credit.eq(self.credit + taken - self.issue)
-        queued, o = output.i.payload, self.o.payload
+        with m.If(taken != self.issue):
+            m.d.sync += self.may.eq(taken | (self.credit != 1))
+        queued = output.i.payload
         m.d.comb += [output.i.valid.eq(issued), Cat(queued.row, queued.weight).eq(ring.read_data)]
         m.d.comb += [queued[name].eq(held[name]) for name in ("zero", "beat", "first", "last", "final")]
-        m.d.comb += [o[name].eq(output.o.payload[name]) for name in STEP]
+        wiring.connect(m, output.o, wiring.flipped(self.o))
+
+    def _record(self, m):
+        """The oldest head with its statistics, and what came of its weights."""
+        m.submodules.values = values = StreamFifo(layouts.value_head(self.config), self.heads)
+        m.submodules.stats = known = StreamFifo(weight_stats(self.config), self.records)
+        wiring.connect(m, wiring.flipped(self.head), values.i)
+        wiring.connect(m, wiring.flipped(self.stats), known.i)
+        outcomes, record = m.submodules.outcomes, self.record.payload
+        m.d.comb += [queue.o.ready.eq(self.record.ready) for queue in (values, known, outcomes)]
+        m.d.comb += [record.stats[name].eq(known.o.payload[name]) for name in weight_stats(self.config).members]
         m.d.comb += [
-            self.o.valid.eq(output.o.valid),
-            output.o.ready.eq(self.o.ready),
-            values.o.ready.eq(taken & o.final),
-            known.o.ready.eq(taken & o.final),
-            outcomes.o.ready.eq(taken & o.final),
-            o.record.head.eq(values.o.payload),
+            self.record.valid.eq(outcomes.o.valid),
+            record.head.eq(values.o.payload),
+            record.rows.eq(outcomes.o.payload.rows),
+            record.stats.weight_sum.eq(outcomes.o.payload.weight_sum),
+            record.stats.exponent.eq(outcomes.o.payload.exponent),
         ]
-        stats, outcome = o.record.stats, outcomes.o.payload
-        m.d.comb += [stats[name].eq(known.o.payload[name]) for name in weight_stats(self.config).members]
-        with m.If(o.final):
-            # The payload must not change while a row before the final one waits.
-            m.d.comb += [
-                o.record.rows.eq(outcome.rows),
-                stats.weight_sum.eq(outcome.weight_sum),
-                stats.exponent.eq(outcome.exponent),
-            ]

@@ -49,7 +49,8 @@ class Weighting(wiring.Component):
     stats : Out(stream(:func:`weight_list.weight_stats`))
         With the first read of the head.
     room : In(1), reserve : Out(1)
-        The weight list has a place; it is taken for the entry that is read in this cycle.
+        The weight list has a place; it is taken for the entry that is read in this cycle. Heads without reads wait for
+        it too.
     entry : Out(:func:`weight_list.weight_entry`)
     update : Out(:func:`weight_update`)
         The same cycle as the ``entry`` of a weight that is not zero, unless its head is silent.
@@ -98,7 +99,7 @@ class Weighting(wiring.Component):
         m = Module()
         self._issue(m)
         if self.config.softmax:
-            self._choose(m)
+            self._drain(m, self._choose(m))
         self._announce(m)
         token, base, exponent = self._fetch(m)
         self._weigh(m, token, base, exponent)
@@ -112,7 +113,7 @@ class Weighting(wiring.Component):
         m.d.comb += [
             low_empty.eq(self.masked | summary.payload.none),
             low_last.eq(low_empty | Mux(self.started, self.end_last, summary.payload.single)),
-            able.eq(summary.valid & ~self.undecided & (self.started | ~self.draining) & (self.room | ~self.reads)),
+            able.eq(summary.valid & ~self.undecided & (self.started | ~self.draining) & self.room),
             self.stats.valid.eq(able & ~self.started),
             self.go.eq(able & (self.started | self.stats.ready)),
             self.reserve.eq(self.go & self.reads),
@@ -139,18 +140,21 @@ class Weighting(wiring.Component):
                 m.d.sync += [self.following.eq(self.following + 1), self.end_last.eq(self.following == limit)]
 
     def _choose(self, m):
-        """Choose between ReLU and softmax in two cycles of their own, unless the mode is ReLU; wait for the drain."""
+        """Choose between ReLU and softmax in two cycles of their own, unless the mode is ReLU.
+
+        Returns whether the head will be, in the next cycle, one for softmax.
+        """
         payload = self.summary.payload
         compared, chosen, few_active, little_mass = Signal(), Signal(), Signal(), Signal()
         few = few_active | little_mass
-        m.d.comb += self.undecided.eq(~chosen & ~self.masked & (payload.mode != Mode.RELU))
+        softmax, decides = (payload.mode == Mode.SOFTMAX) | few, compared & self.undecided
+        m.d.comb += self.undecided.eq(~chosen & ~payload.plain)
         m.d.sync += [
             few_active.eq(payload.active < payload.min_active),
             little_mass.eq(payload.mass < payload.min_mass),
             compared.eq(self.summary.valid & self.undecided),
         ]
-        with m.If(compared & self.undecided):
-            softmax = (payload.mode == Mode.SOFTMAX) | few
+        with m.If(decides):
             m.d.sync += [
                 chosen.eq(1),
                 self.softmax.eq(softmax),
@@ -160,12 +164,20 @@ class Weighting(wiring.Component):
             ]
         with m.If(self.go & self.last):
             m.d.sync += [chosen.eq(0), self.softmax.eq(0), self.fallback.eq(0)]
+        return self.softmax | (decides & softmax)
+
+    def _drain(self, m, softmax):
+        """Softmax heads begin, and others begin behind them, when the pipeline is empty.
+
+        ``draining`` is a register: for a cycle too long behind the first read of a head that follows a softmax head.
+        """
         left, flows = Signal(range(3 + SoftmaxShift.latency + 1)), Signal()
+        still = self.go | (flows & (left != 1))
         with m.If(self.go):
-            m.d.sync += [left.eq(3 + SoftmaxShift.latency), flows.eq(1)]
+            m.d.sync += left.eq(3 + SoftmaxShift.latency)
         with m.Elif(flows):
-            m.d.sync += [left.eq(left - 1), flows.eq(left != 1)]
-        m.d.comb += self.draining.eq(flows & (self.softmax | self.softmax_path))
+            m.d.sync += left.eq(left - 1)
+        m.d.sync += [flows.eq(still), self.draining.eq(still & (softmax | self.softmax_path))]
         with m.If(self.go & ~self.started):
             m.d.sync += self.softmax_path.eq(self.softmax)
 

@@ -53,19 +53,20 @@ class LoaderBench:
 def test_loader_passes_or_drops_every_job_once(tmp_path):
     """Any jobs, packets of any length, any stall, 16 cycles from reset.
 
-    A job is taken when it is passed on, its packet having as many beats as it should, or dropped as too short or too
-    long, and at no other time; a packet with a bad last beat is too short; beats are taken only of the job's own
-    packet; it is passed on with a bank that is free; ``o`` holds. A job whose packet is over is offered or dropped at
-    once, and a job that finds a free bank waits one cycle at most.
+    A job is taken the cycle after it is passed on, its packet having as many beats as it should, or when it is dropped
+    as too short or too long, and at no other time; a packet with a bad last beat is too short; beats are taken only of
+    the job's own packet; it is passed on with a bank that is free; ``o`` holds. A job whose packet is over is offered
+    or dropped at once, and a job that finds a free bank waits one cycle at most.
     """
     bench = LoaderBench()
     m, dut, count, expected = bench.m, bench.dut, bench.count, bench.expected
     hold(m, dut.o, "o", assume=False)
     ends = Cat(dut.o.valid, dut.too_short, dut.too_long)
+    passed = delayed(m, transfer(dut.o), "passed")
     right = Mux(bench.broken, 0b010, Cat(count == expected, count < expected, count > expected))
     m.d.comb += [
-        Assert(ends == Mux(bench.over, right, 0)),
-        Assert(transfer(dut.job) == (transfer(dut.o) | dut.too_short | dut.too_long)),
+        Assert(ends == Mux(bench.over & ~passed, right, 0)),
+        Assert(transfer(dut.job) == (passed | dut.too_short | dut.too_long)),
         Assert(~dut.i.ready | (dut.job.valid & ~bench.over)),
         Assert(dut.waiting == (dut.i.ready & ~dut.i.valid)),
         Assert(~dut.o.valid | ~bench.busy.bit_select(dut.o.payload.bank, 1)),
@@ -106,49 +107,47 @@ def test_loader_keeps_every_beat(tmp_path):
 
 
 def test_reader_gives_every_word_once_and_in_order(tmp_path):
-    """Reads of one output beat (4 words of 2 elements), any base, by words or by groups of one element, 18 cycles.
+    """Heads of one output beat (4 words of 2 elements), any base, by words or by groups of one element, 16 cycles.
 
-    Words hold until taken; each is the memory's, in order; no more than asked for; from 2 cycles after ``start`` one is
-    always there; ``beat_start`` and ``final`` mark the first and the last group.
+    Words hold until taken; each is the memory's, in order, and the first again behind the last; from 2 cycles after
+    ``run`` one is always there; ``beat_start`` and ``final`` mark the first group of a beat and the last of a head.
     """
     config = UnitConfig(lanes=8, head_dim=16, slots=4, heads=1, kv_heads=1, normaliser_lanes=1)
-    m, words = Module(), config.sizes.words
+    m = Module()
     m.submodules.dut = dut = WordReader(config)
 
     def memory(address):
         return Cat(address, Const(0, 32 - len(address)), address, Const(1, 32 - len(address)))
 
-    with m.If(dut.read_en):
-        m.d.sync += dut.read_data.eq(memory(dut.read_addr))
-    left, odd, base, groups, age = Signal(range(words + 1)), Signal(), Signal.like(dut.base), Signal(), Signal(4)
-    by_groups = Signal()  # free at the start of a read
-    takes_last = (left == 1) & (dut.take_word | (dut.take_group & odd))
+    asked = Signal.like(dut.read_addr)
+    m.d.sync += [asked.eq(dut.read_addr), dut.read_data.eq(memory(asked))]
+    ran, whole_was = delayed(m, dut.run, "run"), delayed(m, dut.whole, "whole")
+    index, group, age = Signal.like(dut.words), Signal(2), Signal(2)
+    odd = group[0]
+    ends_word = dut.take & (odd | dut.whole)
     m.d.comb += [
-        dut.words.eq(words),
-        Assume(~dut.start | (left == 0) | takes_last),
-        Assume(~(dut.take_word | dut.take_group) | dut.valid),
-        Assume(~dut.take_word | ~groups),
-        Assume(~dut.take_group | groups),
-        Assert(~dut.valid | (left != 0)),
-        Assert((age < 2) | (left == 0) | dut.valid),
+        dut.words.eq(config.sizes.words),
+        Assume(~dut.run | (dut.base == delayed(m, dut.base, "base"))),
+        Assume(~dut.run | ran | ~delayed(m, dut.run, "before", 2)),
+        Assume(~dut.run | delayed(m, Const(1, 1), "begun")),
+        Assume(~dut.take | (dut.valid & dut.run)),
+        Assume((dut.whole == whole_was) | ((index == 0) & (group == 0))),
+        Assert(~dut.run | (age < 2) | dut.valid),
     ]
-    m.d.sync += age.eq(Mux(age == 15, 15, age + 1))
-    with m.If(dut.take_word | (dut.take_group & odd)):
-        m.d.sync += left.eq(left - 1)
-    with m.If(dut.take_group):
-        m.d.sync += odd.eq(~odd)
-    with m.If(dut.start):
-        m.d.sync += [left.eq(words), base.eq(dut.base), groups.eq(by_groups), age.eq(1)]
-    address = (base + words - left)[: len(base)]
-    word = memory(address)
-    with m.If(dut.valid):
+    m.d.sync += age.eq(Mux(dut.run, Mux(age == 2, 2, age + 1), 0))
+    with m.If(~dut.run):
+        m.d.sync += [index.eq(0), group.eq(0)]
+    with m.Elif(dut.take):
+        m.d.sync += index.eq(Mux(ends_word, Mux(index + 1 == dut.words, 0, index + 1), index))
+        m.d.sync += group.eq(Mux(dut.whole, 0, group + 1))
+    word = memory((dut.base + index)[: len(dut.base)])
+    with m.If(dut.valid & dut.run):
         m.d.comb += [
             Assert(Mux(odd, dut.data[:32] == word[32:], dut.data == word)),
-            Assert(~groups | (dut.beat_start == ((left == words) & ~odd))),
-            Assert(~groups | (dut.final == ((left == 1) & odd))),
+            Assert(dut.whole | (dut.beat_start == ((index == 0) & ~odd))),
+            Assert(dut.whole | (dut.final == ((index + 1 == dut.words) & odd))),
         ]
-    inputs = [dut.start, dut.base, dut.take_word, dut.take_group, by_groups]
-    check(tmp_path, m, inputs, depth=18)
+    check(tmp_path, m, [dut.run, dut.whole, dut.base, dut.take], depth=16)
 
 
 @pytest.mark.parametrize(("row_beats", "contexts", "depth"), [(1, True, 14), (2, False, 18)])
@@ -176,9 +175,9 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
     # A head is there from `begin` until `advance`, which comes when it is sent and its elements are claimed.
     held = Cat(zero, last, dut.contexts, dut.outputs, tag)
     hold(m, Tap(dut.begin, held, dut.advance), "head", assume=True)
-    begun, fetched, told, beats_due = Signal(), Signal(), Signal(), Signal(4)
+    begun, told, beats_due = Signal(), Signal(), Signal(4)
     begins = dut.begin & ~begun
-    m.d.sync += [begun.eq(dut.begin & ~dut.advance), fetched.eq((fetched | dut.fetch) & ~dut.advance)]
+    m.d.sync += begun.eq(dut.begin & ~dut.advance)
     m.d.sync += told.eq((told | dut.result.valid) & ~dut.advance)
     m.d.comb += [
         Assert(~dut.result.valid | (dut.begin & ~told)),
@@ -190,7 +189,7 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
     words_due, claimed = Signal(6), Signal(6)
     elements_end, shifted = Signal(), Signal(24)
     m.d.sync += [
-        words_due.eq(words_due + Mux(dut.fetch, words, 0) - dut.word_take),
+        words_due.eq(words_due + Mux(begins & dut.contexts & ~zero, words, 0) - dut.word_take),
         beats_due.eq(beats_due + Mux(begins & dut.outputs & ~zero, row_beats, 0) - dut.claim),
         claimed.eq(claimed + Mux(dut.claim, dut.groups, 0) - dut.elements_valid),
     ]
@@ -198,8 +197,8 @@ def test_packets_are_whole_and_in_order(tmp_path, row_beats, contexts, depth):
         Assume(~dut.word_valid | (words_due != 0)),
         Assume(~dut.claim | (dut.sent & dut.room & (beats_due != 0))),
         Assume(~dut.elements_valid | (claimed != 0)),
-        Assert(~dut.fetch | (dut.begin & dut.contexts & ~zero & ~fetched)),
-        Assert(~dut.word_take | dut.word_valid),
+        Assert(~dut.word_take | (dut.word_valid & dut.words)),
+        Assert(~dut.words | (begun & dut.contexts & ~zero & ~dut.sent)),
         elements_end.eq(dut.elements_valid & (claimed[:2] == 1)),
     ]
     hold(m, Tap(dut.word_valid, dut.word, dut.word_take), "word", assume=True)

@@ -49,4 +49,6 @@ def test_fifo_loses_count_of_nothing(tmp_path, depth):
     ]
     if depth == 1:
         m.d.comb += Assert(~dut.o.valid | (dut.o.payload == kept))
+    else:
+        m.d.comb += [Assert(dut.waits == (dut.behind != 0)), Assert(dut.room == (dut.behind != depth - 1))]
     check(tmp_path, m, [dut.i.payload, dut.i.valid, dut.o.ready], depth=2, mode="prove")

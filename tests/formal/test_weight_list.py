@@ -15,7 +15,7 @@ class Bench:
 
     Of what is only passed on, a head's ``row`` and ``active`` are free and the rest is 0; weights have 2 bits.
     ``reserved`` counts places that wait for their entries, ``ended`` heads whose last entry is in, ``left`` those whose
-    final row is out.
+    final row is out, ``recorded`` those whose record is out.
     """
 
     def __init__(self, slots):
@@ -26,7 +26,7 @@ class Bench:
         m.submodules.dut = self.dut = dut = WeightList(config)
         self.entry = entry = dut.entry
         self.pushed, self.told = Signal(5), Signal(5)
-        self.ended, self.left = Signal(5), Signal(5)
+        self.ended, self.left, self.recorded = Signal(5), Signal(5), Signal(5)
         self.reserved, count = Signal(4), Signal(range(slots + 1))
         row, beats = Signal.like(dut.head.payload.row), Signal.like(dut.head.payload.result.beats)
         active = Signal.like(dut.stats.payload.active)
@@ -43,6 +43,7 @@ class Bench:
             self.told.eq(self.told + transfer(dut.stats)),
             self.ended.eq(self.ended + entry.end),
             self.left.eq(self.left + (transfer(dut.o) & dut.o.payload.final)),
+            self.recorded.eq(self.recorded + transfer(dut.record)),
             self.reserved.eq(self.reserved + dut.reserve - (entry.keep | entry.drop)),
             count.eq(Mux(entry.end, 0, count + (entry.keep | entry.drop))),
         ]
@@ -56,11 +57,13 @@ class Bench:
             Assume(entry.weight < 4),
             Assume(~(entry.keep | entry.drop) | (self.reserved != 0)),
             Assume(~any_entry | (self.ended < known)),
+            Assume(~dut.record.ready | (self.recorded < self.left)),
             Assert(self.left <= self.ended),
+            Assert(dut.record.valid | (self.recorded == self.left)),
         ]
         self.inputs = [
             *(row, beats, dut.head.valid, active, dut.stats.valid),
-            *(dut.reserve, entry, dut.o.ready),
+            *(dut.reserve, entry, dut.o.ready, dut.record.ready),
         ]
 
 
@@ -68,16 +71,17 @@ def test_every_row_comes_once_a_pass_and_in_order(tmp_path):
     """Any heads of up to 3 weights and 1 or 2 beats, any arrival of entries, any stall, 12 cycles from reset.
 
     A free but constant number picks a head, another one a row of it. The picked head comes in as many passes as it has
-    beats; in each the picked row comes in its turn with its weight; first, last, final, beat, zero and the record's
-    count, head and statistics are right; ``o`` holds.
+    beats; in each the picked row comes in its turn with its weight; first, last, final, beat and zero are right, and,
+    from the cycle after its final row on, the record's count, head and statistics; ``o`` holds.
     """
     bench = Bench(3)
     m, dut, entry, row = bench.m, bench.dut, bench.entry, bench.dut.o.payload
+    record = dut.record.payload
     hold(m, dut.o, "o", assume=False)
     picks = constant(m, 4, "picks")
     head_pick, row_pick = picks[:2], picks[2:]
     rows, kept = Signal(3), Signal(len(Cat(entry.row, entry.weight)))
-    beats, mark, active = Signal(3), Signal.like(row.record.head.row), Signal.like(row.record.stats.active)
+    beats, mark, active = Signal(3), Signal.like(record.head.row), Signal.like(record.stats.active)
     with m.If(transfer(dut.head) & (bench.pushed == head_pick)):
         m.d.sync += [beats.eq(dut.head.payload.result.beats), mark.eq(dut.head.payload.row)]
     with m.If(transfer(dut.stats) & (bench.told == head_pick)):
@@ -99,21 +103,22 @@ def test_every_row_comes_once_a_pass_and_in_order(tmp_path):
         ]
         with m.If(~row.zero):
             m.d.comb += [Assert(row.beat == beat), Assert((turn != row_pick) | (Cat(row.row, row.weight) == kept))]
-        with m.If(row.final):
-            m.d.comb += [
-                Assert(row.record.rows == rows),
-                Assert(row.record.head.row == mark),
-                Assert(row.record.stats.active == active),
-            ]
+    with m.If((bench.recorded == head_pick) & (bench.left > head_pick)):
+        m.d.comb += [
+            Assert(record.rows == rows),
+            Assert(record.head.row == mark),
+            Assert(record.stats.active == active),
+        ]
     with m.If(ours & dut.o.ready & ~row.zero):
         m.d.sync += [turn.eq(Mux(row.last, 0, turn + 1)), beat.eq(beat + row.last)]
     check(tmp_path, m, [*bench.inputs, picks], depth=12)
 
 
 def test_all_rows_leave(tmp_path):
-    """Once entries stop after whole heads, and ``o`` is ready, all rows have left after 10 cycles, and there is room.
+    """Once entries stop after whole heads, and ``o`` is ready, all rows and records have left after 10 cycles.
 
-    Any heads of up to 2 weights and 1 or 2 beats, any arrival of entries and any stall before; runs of 16 cycles.
+    There is room then. Any heads of up to 2 weights and 1 or 2 beats, any arrival of entries and any stall before; runs
+    of 16 cycles.
     """
     bench = Bench(2)
     m, dut, entry = bench.m, bench.dut, bench.entry
@@ -124,8 +129,10 @@ def test_all_rows_leave(tmp_path):
         m.d.comb += [
             Assume(~(entry.keep | entry.drop | entry.end | dut.reserve | dut.stats.valid)),
             Assume((bench.ended == bench.told) & (bench.reserved == 0)),
-            Assume(dut.o.ready),
+            Assume(dut.o.ready & (dut.record.ready == (bench.recorded != bench.left))),
         ]
     quiet = streak(m, stop, "stop")
-    m.d.comb += Assert((quiet < 10) | (~dut.o.valid & (bench.left == bench.ended) & dut.room))
+    m.d.comb += Assert(
+        (quiet < 10) | (~dut.o.valid & (bench.left == bench.ended) & (bench.recorded == bench.left) & dut.room)
+    )
     check(tmp_path, m, [*bench.inputs, stop], depth=16)

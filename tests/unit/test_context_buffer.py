@@ -77,11 +77,10 @@ async def check_head(ctx, dut, number, contexts):
     assert head["magnitude"] == (0 if contexts is None else formats.magnitude_bits(contexts))
     word = dut.config.sizes.word
     for index in range(len(contexts or []) // word):
-        ctx.set(dut.o.read_en, 1)
         ctx.set(dut.o.read_addr, head["base"] + index)
         await ctx.tick()
-        ctx.set(dut.o.read_en, 0)
         ctx.set(dut.o.read_addr, 0)
+        await ctx.tick()
         assert ctx.get(dut.o.read_data) == pack(contexts[index * word : (index + 1) * word])
 
 

@@ -333,7 +333,7 @@ def test_tables(stall):
         for indices, theta in heads.items():
             assert await bench.read(ctx, "HEAD_TABLE.THETA", *indices) == theta
             ctx.set(bench.head_table.addr, indices[0] * 6 + indices[1])
-            await ctx.tick()
+            await ctx.tick().repeat(bench.head_table.latency)
             assert ctx.get(bench.head_table.entry.theta) & 0xFFFFFFFF == theta
         for indices, gain in gains.items():
             assert await bench.read(ctx, "GAIN", *indices) == gain
@@ -571,9 +571,9 @@ def test_job_log():
         expected = {("SUMMARY", 3, 5): 7 | 1 << 29 | 1 << 31, ("MASS", 3, 5): 12345}
         for (name, *indices), word in expected.items():
             address = registers.address(f"JOB_HEADS.{name}", *indices) // 4
-            assert await access(ctx, dut.bus, address) == (word, 0, 2)
+            assert await access(ctx, dut.bus, address) == (word, 0, 3)
             assert (await access(ctx, dut.bus, address, 1))[1] == 1
-        assert await access(ctx, dut.bus, registers.address("JOB_SLOTS", 2, 1) // 4) == (9 | 1 << 31, 0, 2)
+        assert await access(ctx, dut.bus, registers.address("JOB_SLOTS", 2, 1) // 4) == (9 | 1 << 31, 0, 3)
 
     run(dut, host)
 
@@ -612,7 +612,7 @@ def test_latency():
     dut, registers = bare_registers(FULL)
     words = -(-FULL.counter_bits // 16)
     longest_read = 13 * words + words + 4
-    limits = {"JOB_N": 2, "JOB_HEADS.MASS": 2, "JOB_SLOTS": 2, "HEAD_TABLE.THETA": 5, "GAIN": 5}
+    limits = {"JOB_N": 2, "JOB_HEADS.MASS": 3, "JOB_SLOTS": 3, "HEAD_TABLE.THETA": 7, "GAIN": 7}
     limits |= {"JOBS.LO": 2 + longest_read}
     m = Module()
     m.submodules.dut = dut
@@ -627,7 +627,7 @@ def test_latency():
                 address = registers.address(name, *(0 for _ in registers.register(name).dimensions)) // 4
                 *_, cycles = await access(ctx, dut.bus, address, longest=limit + 1)
                 assert cycles == limit or name == "JOBS.LO", name
-                await access(ctx, dut.bus, address, 0, longest=6)
+                await access(ctx, dut.bus, address, 0, longest=8)
             await ctx.tick().repeat(1 + phase % 5)
 
     run(m, host)

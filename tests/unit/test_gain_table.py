@@ -9,7 +9,7 @@ from reluctant.golden import formats
 from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.gain_table import GainTable
 
-from .helpers import run
+from .helpers import run, wait
 from .register_bus import access, merge
 
 CONFIGS = {
@@ -32,7 +32,7 @@ def test_gains(name):
     async def check_groups(ctx):
         for group in range(count // lanes):
             ctx.set(dut.addr, group)
-            await ctx.tick()
+            await wait(ctx, dut.latency)
             gains = [ctx.get(dut.data[lane]) for lane in range(lanes)]
             assert gains == [signed(gain) for gain in mirror[group * lanes : (group + 1) * lanes]]
 
@@ -47,7 +47,7 @@ def test_gains(name):
             await access(ctx, dut.bus, index, word, strobe)
             mirror[index] = merge(mirror[index], word, strobe) & 0xFFFF
             other = rng.randrange(count)
-            assert await access(ctx, dut.bus, other) == (mirror[other], 0, 2)
+            assert await access(ctx, dut.bus, other) == (mirror[other], 0, 3)
         await check_groups(ctx)
 
     run(dut, bench)

@@ -82,10 +82,12 @@ def test_heads_and_key_phases(heads, kv_heads, profiles, stall):
     banks, finished, released = [0], [False], [0, 0]
 
     async def table(ctx):
-        """The head table: theta tells which entry was read, one cycle after its address."""
+        """The head table: theta tells which entry was read, two cycles after its address."""
+        before = 0
         while not finished[0]:
             _, _, addr = await ctx.tick().sample(dut.settings_addr)
-            ctx.set(dut.settings.theta, addr)
+            ctx.set(dut.settings.theta, before)
+            before = addr
 
     async def watch(ctx):
         while not finished[0]:

@@ -9,7 +9,7 @@ from reluctant.hdl.config import UnitConfig
 from reluctant.hdl.head_table import HeadTable
 from reluctant.hdl.register_map import RegisterMap
 
-from .helpers import plain, run
+from .helpers import plain, run, wait
 from .register_bus import access, merge
 
 FULL = UnitConfig(lanes=8, head_dim=24, slots=100, heads=6, kv_heads=3, profiles=3)
@@ -65,7 +65,7 @@ def test_words_and_entries(config):
 
     async def check_entry(ctx, index):
         ctx.set(dut.addr, index)
-        await ctx.tick()
+        await wait(ctx, dut.latency)
         expected = {}
         for name, fields in mirror[index].items():
             if name != "SINK" or is_built(config, name):
@@ -74,7 +74,7 @@ def test_words_and_entries(config):
 
     async def check_word(ctx, index, name):
         word, error, cycles = await access(ctx, dut.bus, 8 * index + WORDS.index(name))
-        assert (error, cycles) == (0, 2)
+        assert (error, cycles) == (0, 3)
         register = f"HEAD_TABLE.{name}"
         assert registers.decode(register, word) == mirror[index][name]
         assert word & ~sum(field.mask for field in registers.register(register).fields) == 0
@@ -89,7 +89,7 @@ def test_words_and_entries(config):
             fields = random_fields(rng, config, name)
             word = registers.encode(f"HEAD_TABLE.{name}", **fields)
             _, error, cycles = await access(ctx, dut.bus, 8 * index + WORDS.index(name), word)
-            assert (error, cycles) == (0, 2)
+            assert (error, cycles) == (0, 3)
             if is_built(config, name):
                 mirror[index][name] = fields
             await check_word(ctx, index, name)
@@ -151,7 +151,7 @@ def test_initial_alpha_is_one():
     async def bench(ctx):
         for index in range(dut.depth):
             ctx.set(dut.addr, index)
-            await ctx.tick()
+            await wait(ctx, dut.latency)
             entry = plain(ctx.get(dut.entry))
             assert (entry["alpha_mantissa"], entry["alpha_exponent"]) == (mantissa, exponent)
             assert (entry["theta"], entry["mode"], entry["sink"]) == (0, formats.Mode.RELU, 0)
@@ -165,9 +165,10 @@ def test_one_entry_a_cycle():
     async def bench(ctx):
         for index in range(dut.depth):
             await access(ctx, dut.bus, 8 * index, index * 3)
-        for index in range(dut.depth):
-            ctx.set(dut.addr, index)
+        for index in range(dut.depth + 1):
+            ctx.set(dut.addr, index % dut.depth)
             await ctx.tick()
-            assert ctx.get(dut.entry.theta) == index * 3
+            if index:
+                assert ctx.get(dut.entry.theta) == (index - 1) * 3
 
     run(dut, bench)

@@ -28,9 +28,7 @@ def test_store_reads_what_was_written(store, size):
         for cycle in range(3000):
             write = source.random() < (0.9 if cycle < 200 else 0.4)
             write_addr, data = source.randrange(depth), source.getrandbits(width)
-            ctx.set(dut.write.valid, write)
-            ctx.set(dut.write.payload, {"addr": write_addr, "data": data})
-            assert ctx.get(dut.write.ready)
+            ctx.set(dut.write, {"valid": write, "addr": write_addr, "data": data})
             assert ctx.get(dut.stall) == (write and store == "single")
             read_addr = source.randrange(depth)
             collides = write and read_addr == write_addr

@@ -114,10 +114,10 @@ def ports(dut, jobs, *, stall=0.0, seed=0, input_stall=0.0, cycles=None):
     count_done.before, count_done.noted = 0, 0
 
     async def gains(ctx):
-        groups = config.head_dim // sizes.normaliser_lanes
+        groups, before = config.head_dim // sizes.normaliser_lanes, 0
         while True:
             _, _, address = await ctx.tick().sample(unit.gain_addr)
-            row, group = divmod(address, groups)
+            (row, group), before = divmod(before, groups), address
             values = [
                 gain(*divmod(row, config.heads), group * sizes.normaliser_lanes + n)
                 for n in range(sizes.normaliser_lanes)

@@ -63,6 +63,7 @@ def test_walker_addresses(stall):
 
 
 def _value_rows(rng, heads):
+    """Pairs of a value row and, with the final one of a head, its record."""
     for head in range(heads):
         beats, rows = rng.randint(1, 4), rng.choice([0, 0, 1, 2, 5])
         record = {
@@ -71,21 +72,21 @@ def _value_rows(rng, heads):
             "head": {"group_last": head % 2, "result": {"head": head % 4, "beats": beats}},
         }
         if rows == 0:
-            yield {"zero": 1, "final": 1, "record": record}
+            yield {"zero": 1, "final": 1}, record
         slots = sorted(rng.sample(range(16), rows))
         for beat in range(beats if rows else 0):
             for index, slot in enumerate(slots):
                 last = index == rows - 1
                 final = last and beat == beats - 1
-                yield {
+                value = {
                     "row": slot,
                     "beat": beat,
                     "weight": rng.randint(1, 255),
                     "first": int(index == 0),
                     "last": int(last),
                     "final": int(final),
-                    "record": record if final else {},
                 }
+                yield value, record if final else None
 
 
 def _reads(values, keys):
@@ -98,8 +99,9 @@ def _reads(values, keys):
 def test_every_row_is_fetched_once_and_in_order(stall):
     dut, rng = RowFetch(CONFIG), random.Random(int(stall * 10) + 5)
     keys = [beat for walk in _walks(rng, 12) for beat in _key_beats(walk)]
-    values = list(_value_rows(rng, 40))
-    heads = [row for row in values if row["final"]]
+    pairs = list(_value_rows(rng, 40))
+    values = [row for row, _ in pairs]
+    heads = [pair for pair in pairs if pair[1]]
     value_reads, key_reads = _reads(values, keys)
     seen_values, seen_keys, controls, pass_ends, retired, allocated = [], [], [], [], [], []
     released = [0, 0]
@@ -139,31 +141,34 @@ def test_every_row_is_fetched_once_and_in_order(stall):
     async def feed_values(ctx):
         await send(ctx, dut.value, values, stall=stall, seed=3)
 
+    async def feed_heads(ctx):
+        await send(ctx, dut.head, [record for _, record in heads])
+
     async def check(ctx):
         records = await receive(ctx, dut.record, len(heads), stall=stall, seed=4)
-        for record, head in zip(records, heads, strict=True):
-            assert record["zero"] == head.get("zero", 0)
-            assert record["head"]["head"] == head["record"]["head"]["result"]["head"]
-            assert record["stats"]["fallback"] == head["record"]["stats"]["fallback"]
+        for record, (row, head) in zip(records, heads, strict=True):
+            assert record["zero"] == row.get("zero", 0)
+            assert record["head"]["head"] == head["head"]["result"]["head"]
+            assert record["stats"]["fallback"] == head["stats"]["fallback"]
         while len(seen_keys) < len(keys):
             await ctx.tick()
         await ctx.tick().repeat(4)
         done[0] = True
 
-    run(dut, feed_keys, feed_values, check, watch)
+    run(dut, feed_keys, feed_values, feed_heads, check, watch)
     assert seen_values == value_reads
     assert seen_keys == key_reads
     assert [weight for axpy, weight in controls if axpy] == [row["weight"] for row in values if not row.get("zero")]
     assert min(b - a for a, b in pairwise(pass_ends)) >= 4
-    assert sum(retired) == sum(row["record"]["head"]["group_last"] for row in heads)
-    assert len(allocated) == sum(not row.get("zero", 0) for row in heads)
+    assert sum(retired) == sum(record["head"]["group_last"] for _, record in heads)
+    assert len(allocated) == sum(not row.get("zero", 0) for row, _ in heads)
     assert sum(released) == sum(beat["release"] for beat in keys)
 
 
 def test_keys_fill_the_cycles_that_values_leave():
     dut, rng = RowFetch(CONFIG), random.Random(3)
     keys = [beat for walk in _walks(rng, 40) for beat in _key_beats(walk)]
-    values = list(_value_rows(rng, 20))
+    values = [row for row, _ in _value_rows(rng, 20)]
     reads = []
 
     async def feed_keys(ctx):

@@ -109,7 +109,7 @@ def test_packets_good_short_and_long(config, stall):
     assert counted == {"short": short, "long": long, "banks": {0, 1}}
 
 
-def test_offered_the_cycle_after_the_last_beat_and_ready_again_three_later():
+def test_offered_the_cycle_after_the_last_beat_and_ready_again_four_later():
     dut = RowLoader(SMALL)
     job = {"append": 1, "attend": 1, "beats": 2, "position": 9}
     count = expected_beats(SMALL, job)[1]
@@ -127,7 +127,7 @@ def test_offered_the_cycle_after_the_last_beat_and_ready_again_three_later():
             seen.append((ready, valid))
 
     run(dut, drive)
-    assert seen == [(0, 0)] + [(1, 0)] * count + [(0, 1), (0, 0)] + [(1, 0)] * 3
+    assert seen == [(0, 0)] + [(1, 0)] * count + [(0, 1), (0, 0), (0, 0)] + [(1, 0)] * 2
 
 
 def test_no_beat_without_job_or_bank():

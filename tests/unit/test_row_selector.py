@@ -98,12 +98,11 @@ class Head:
         return rows, stats
 
     def entries(self, softmax_built: bool = True) -> list[dict]:
-        """What is expected at ``o``, without the record where it means nothing."""
-        rows, stats = self.weights(softmax_built)
-        record = {"rows": len(rows), "stats": stats, "head": self.value()}
+        """What is expected at ``o``."""
+        rows, _ = self.weights(softmax_built)
         if not rows:
-            return [{"zero": 1, "first": 1, "last": 1, "final": 1, "record": record}]
-        entries = [
+            return [{"zero": 1, "first": 1, "last": 1, "final": 1}]
+        return [
             {
                 "zero": 0,
                 "row": row,
@@ -116,8 +115,25 @@ class Head:
             for beat in range(self.beats)
             for i, (row, weight) in enumerate(rows)
         ]
-        entries[-1]["record"] = record
-        return entries
+
+    def record(self, softmax_built: bool = True) -> dict:
+        """What is expected at ``record``."""
+        rows, stats = self.weights(softmax_built)
+        return {"rows": len(rows), "stats": stats, "head": self.value()}
+
+
+async def take_records(ctx, bench, expected: list[dict]):
+    """Take each record as soon as it may be, or at times later: the cycle after a final row was taken, or after that.
+
+    ``bench`` has ``dut`` and ``stall``, and counts final rows in ``finals``.
+    """
+    stalls = Stalls(bench.stall, 9)
+    for index, wanted in enumerate(expected):
+        while bench.finals <= index:
+            await ctx.tick()
+        await wait(ctx, stalls.length())
+        (got,) = await receive(ctx, bench.dut.record, 1)
+        assert got == wanted, f"record {index}"
 
 
 def random_head(rng, config: UnitConfig, modes, masked: float = 0.2) -> Head:
@@ -154,6 +170,7 @@ class Bench:
         self.dut = RowSelector(config)
         self.timeout = cycles
         self.expected = [entry for head in heads for entry in head.entries(config.softmax)]
+        self.finals = 0
         self.updates, self.released, self.last_score, self.offered = [], 0, {}, []
         self.pushed, self.credits, self.cycle, self.done = {}, 2, 0, False
 
@@ -184,7 +201,10 @@ class Bench:
 
     async def _watch(self, ctx):
         dut = self.dut
-        async for _, _, update, released, valid in ctx.tick().sample(dut.update, dut.released, dut.o.valid):
+        final = dut.o.valid & dut.o.ready & dut.o.payload.final
+        sampled = (dut.update, dut.released, dut.o.valid, final)
+        async for _, _, update, released, valid, final in ctx.tick().sample(*sampled):
+            self.finals += final
             if update["valid"]:
                 self.updates.append((update["row"], update["weight"]))
             self.credits += released
@@ -195,20 +215,23 @@ class Bench:
             if self.done:
                 break
 
+    async def _take_records(self, ctx):
+        await take_records(ctx, self, [head.record(self.config.softmax) for head in self.heads])
+
     async def _take(self, ctx):
         self.edges = []
         count = len(self.expected)
         received = await receive(ctx, self.dut.o, count, stall=self.stall, seed=self.seed, cycles=self.edges)
         for index, (got, wanted) in enumerate(zip(received, self.expected, strict=True)):
-            if not wanted["final"]:
-                assert got["record"]["rows"] == 0
             assert {name: got[name] for name in wanted} == wanted, f"entry {index}"
-        await wait(ctx, 40)
+        await wait(ctx, 40 + 5 * len(self.heads) * (self.stall > 0))
         assert not ctx.get(self.dut.o.valid)
+        assert not ctx.get(self.dut.record.valid)
         self.done = True
 
     def run(self):
-        run(self.dut, self._watch, self._push, self._score, self._take, timeout=self.timeout)
+        parts = (self._watch, self._push, self._score, self._take, self._take_records)
+        run(self.dut, *parts, timeout=self.timeout)
         earning = [head for head in self.heads if not head.silent]
         assert self.updates == [pair for head in earning for pair in head.weights(self.config.softmax)[0]]
         assert self.released == sum(not head.masked for head in self.heads)
@@ -293,7 +316,7 @@ def test_no_bubbles(rows, beats):
         assert [plain(entry)["final"] for entry in received] == [entry["final"] for entry in bench.expected]
         bench.done = True
 
-    run(bench.dut, bench._watch, bench._push, bench._score, take, timeout=3000)
+    run(bench.dut, bench._watch, bench._push, bench._score, take, bench._take_records, timeout=3000)
 
 
 def test_first_pass_follows_the_weights():

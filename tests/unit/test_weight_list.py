@@ -5,7 +5,7 @@ import pytest
 from reluctant.hdl.weight_list import WeightList
 
 from .helpers import Stalls, receive, run, send, wait
-from .test_row_selector import Head, make_config
+from .test_row_selector import Head, make_config, take_records
 
 
 class Stream:
@@ -26,12 +26,18 @@ class Stream:
         entries[-1] |= {"end": 1, "exponent": 3}
         return entries
 
-    def expected(self) -> list[dict]:
-        kept = [(self.row + i, weight) for i, weight in enumerate(self.weights) if weight]
+    @property
+    def kept(self) -> list[tuple]:
+        return [(self.row + i, weight) for i, weight in enumerate(self.weights) if weight]
+
+    def record(self) -> dict:
         stats = {**self.stats, "weight_sum": sum(self.weights), "exponent": 3}
-        record = {"rows": len(kept), "stats": stats, "head": self.value}
+        return {"rows": len(self.kept), "stats": stats, "head": self.value}
+
+    def expected(self) -> list[dict]:
+        kept = self.kept
         if not kept:
-            return [{"zero": 1, "first": 1, "last": 1, "final": 1, "record": record}]
+            return [{"zero": 1, "first": 1, "last": 1, "final": 1}]
         rows = [
             {
                 "zero": 0,
@@ -45,7 +51,7 @@ class Stream:
             for beat in range(self.beats)
             for i, (row, weight) in enumerate(kept)
         ]
-        rows[-1] |= {"final": 1, "record": record}
+        rows[-1] |= {"final": 1}
         return rows
 
 
@@ -60,6 +66,7 @@ class Bench:
         self.expected = [row for head in heads for row in head.expected()]
         self.issued, self.cycle, self.done = {}, 0, False
         self.edges, self.entered, self.offered = [], [], []
+        self.finals = 0
 
     async def issue(self, ctx):
         dut, gaps = self.dut, Stalls(self.gap, self.seed)
@@ -86,13 +93,18 @@ class Bench:
 
     async def watch(self, ctx):
         dut = self.dut
-        async for _, _, valid, space in ctx.tick().sample(dut.o.valid, dut.space):
+        sampled = (dut.o.valid, dut.o.valid & dut.o.ready & dut.o.payload.final, dut.space)
+        async for _, _, valid, final, space in ctx.tick().sample(*sampled):
             assert 0 <= space <= dut.depth
             if valid:
                 self.offered.append(self.cycle)
+            self.finals += final
             self.cycle += 1
             if self.done:
                 break
+
+    async def take_records(self, ctx):
+        await take_records(ctx, self, [head.record() for head in self.heads])
 
     async def take(self, ctx):
         await wait(ctx, self.wait)
@@ -100,13 +112,14 @@ class Bench:
         received = await receive(ctx, self.dut.o, count, stall=self.stall, seed=self.seed, cycles=self.edges)
         for index, (got, wanted) in enumerate(zip(received, self.expected, strict=True)):
             assert {name: got[name] for name in wanted} == wanted, f"entry {index}"
-        await wait(ctx, 20)
+        await wait(ctx, 20 + 5 * len(self.heads) * (self.stall > 0))
         assert not ctx.get(self.dut.o.valid)
+        assert not ctx.get(self.dut.record.valid)
         assert ctx.get(self.dut.space) == self.dut.depth
         self.done = True
 
     def run(self, timeout=20_000):
-        run(self.dut, self.watch, self.issue, self.enter, self.take, timeout=timeout)
+        run(self.dut, self.watch, self.issue, self.enter, self.take, self.take_records, timeout=timeout)
         return self
 
 

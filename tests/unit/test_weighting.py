@@ -33,6 +33,7 @@ def summary(head: Head, config) -> dict:
     if not config.softmax:
         return payload | {"rest": 0, "peak": 0}
     return payload | {
+        "plain": int(head.masked or head.mode == Mode.RELU),
         "mode": int(head.mode),
         "kappa_mantissa": head.kappa[0],
         "kappa_shift": head.kappa[1],
