@@ -77,7 +77,7 @@ class InstructionFetch(wiring.Component):
         pending = Signal()  # the latest transfer is a fetch
         arrived, fault, sequential = Signal(), Signal(), Signal()
         following = Signal(30)
-        known = Signal(30, attrs={"keep": 1})  # the address, if it is not ``computed``, which comes late
+        known = Signal(30)  # the address, if it is not ``computed``, which comes late
         computes = (self.access | self.jump) & ~self.from_held
         buffered, kept, buffer_fault = Signal(), Signal(), Signal()
         buffer = Signal(32, reset_less=True)
