@@ -2,6 +2,7 @@
 
 #include "mailbox.h"
 #include "settings.h"
+#include "speed.h"
 #include "state.h"
 #include "steps.h"
 

@@ -4,6 +4,7 @@
 
 #include "io.h"
 #include "messages.h"
+#include "speed.h"
 #include "state.h"
 
 #define STEP_REPLY_WORDS (5u + (KV_HEADS + 1u) / 2u)

@@ -66,20 +66,11 @@ void segments_copy(struct segments *to, const struct segments *from)
         to->words[i] = from->words[i];
 }
 
-/* a * b for both below 2**16, without a multiplier. */
-static uint32_t product(uint32_t a, uint32_t b)
-{
-    uint32_t sum = 0;
-    for (; a != 0; a >>= 1, b += b)
-        sum += b & -as_number(a & 1);
-    return sum;
-}
-
 /* floor(a * b / 2**16) for a below 2**16. */
 static uint32_t fraction_of(uint32_t a, uint32_t b)
 {
-    uint32_t fraction = product(a, b & 0xFFFFu) >> 16;
-    return b >> 16 ? fraction + product(a, b >> 16) : fraction;
+    uint32_t fraction = a * (b & 0xFFFFu) >> 16;
+    return b >> 16 ? fraction + a * (b >> 16) : fraction;
 }
 
 static uint32_t draw(struct region *region)

@@ -7,7 +7,6 @@
 
 #include "config.h"
 #include "messages.h"
-#include "speed.h"
 
 #define SEGMENTS 32u        /* BUZZ merges its segments when there would be more. */
 #define FLAGS 256u          /* DMS remembers the flags of so many tokens. */

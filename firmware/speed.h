@@ -5,7 +5,6 @@
 #include <stdint.h>
 
 /* A branch that is not taken is the faster one. */
-#define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* The value, of which the compiler knows nothing: else it makes long shifts of a field's extraction and of comparisons

@@ -114,7 +114,7 @@ class Host:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_command_is_answered_and_every_packet_used(seed):
     host = Host(seed)
-    host.play(2500)
+    host.play(3000)
     host.finish()
     assert host.machine.restarts == 0, "the firmware never does what traps"
     assert not host.machine.packets
@@ -132,7 +132,7 @@ def test_every_command_is_answered_and_every_packet_used(seed):
 def test_regions_are_disjoint_and_positions_rise(seed):
     """Without bad packets no job is undone: in each region, positions are those of a text."""
     host = Host(100 + seed, bad_packets=False)
-    host.play(2500)
+    host.play(3000)
     host.finish()
     assert not any(job.no_victim for job in host.machine.jobs)
     last = defaultdict(lambda: -1)
