@@ -4,12 +4,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from amaranth.utils import bits_for, ceil_log2
 
 from reluctant.golden import formats
 
-__all__ = ["ConfigError", "UnitConfig", "UnitSizes", "hash_of", "require"]
+__all__ = ["SERIAL", "ConfigError", "UnitConfig", "UnitSizes", "hash_of", "require"]
+
+SERIAL = MappingProxyType({"phases": "serial", "store": "single", "softmax": False, "normalisers": (), "job_queue": 1})
+"""Serial phases, and what they need of other settings: ``UnitConfig(**SERIAL, lanes=8)`` is a small unit."""
 
 
 class ConfigError(ValueError):
@@ -44,8 +48,8 @@ class UnitConfig:
         Query heads (1 to 32) and the KV heads that they share; ``kv_heads`` divides ``heads``.
     phases
         ``"overlapped"``: keys of the next head while the values of one are read, jobs behind each other. ``"serial"``:
-        one job, head and phase at a time, for small devices. It needs a ``"single"`` store, no softmax, no normalisers
-        and a job queue of 1, which is the running job, and has no metric RATE.
+        one job, head and phase at a time, for small devices. It needs the settings of :data:`SERIAL`: a ``"single"``
+        store, no softmax, no normalisers and a job queue of 1, which is the running job. It has no metric RATE.
     store
         ``"block"``: one read and one write port. ``"single"``: one port, a write takes a read's cycle (single-port
         SRAM, and iCE40's SPRAM).
@@ -109,7 +113,6 @@ class UnitConfig:
             ("mass_bits", 8, 32),
             ("position_bits", 8, 32),
             ("profiles", 1, 256),
-            ("job_queue", 1 if self.phases == "serial" else 2, 1 if self.phases == "serial" else 16),
             ("counter_bits", 16 if self.counter_bits else 0, 64),
         ):
             value = getattr(self, field)
@@ -129,8 +132,10 @@ class UnitConfig:
         allowed = "0, or with serial phases a power of two from 8192 to 65536, is allowed"
         require(shared == 0 or fits, "shared_memory", shared, allowed)
         if self.phases == "serial":
-            for field, value in (("store", "single"), ("softmax", False), ("normalisers", ())):
+            for field, value in SERIAL.items():
                 require(getattr(self, field) == value, field, getattr(self, field), f"serial phases need {value!r}")
+        else:
+            require(2 <= self.job_queue <= 16, "job_queue", self.job_queue, "2 to 16 is allowed")
 
     def _check_types(self):
         for field in fields(self):

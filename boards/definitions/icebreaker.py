@@ -1,7 +1,7 @@
 """iCEBreaker: iCE40 UP5K, 5,280 logic cells, 30 block RAMs, 128 KiB of single-port RAM, 8 multipliers."""
 
 from reluctant.boards.board import Board
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.system_config import SystemConfig
 
 __all__ = ["BOARD"]
@@ -26,20 +26,16 @@ BOARD = Board(
         # scores (6), slot statistics (7), packet (4), thresholds (2), messages (4), the core's registers (4),
         # the link's frames (2), the system's counters (1).
         unit=UnitConfig(
-            phases="serial",
+            **SERIAL,
             lanes=8,
             head_dim=32,
             slots=1024,
             heads=8,
             kv_heads=1,
-            store="single",
             shared_memory=32768,
-            softmax=False,
-            normalisers=(),
             mass_bits=16,
             position_bits=12,
             profiles=8,
-            job_queue=1,
             counter_bits=0,
             head_log=False,
         ),

@@ -1,7 +1,7 @@
 """Tang Nano 9K: Gowin GW1NR-9, 8,640 LUT4, 26 block RAMs of 18 Kib, 20 multipliers of 18 x 18."""
 
 from reluctant.boards.board import Board
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.system_config import SystemConfig
 
 __all__ = ["BOARD"]
@@ -27,19 +27,15 @@ BOARD = Board(
     system=SystemConfig(
         # 23 block RAMs: 8 of keys and values, 8 of the core, 7 of everything else.
         unit=UnitConfig(
-            phases="serial",
+            **SERIAL,
             lanes=8,
             head_dim=16,
             slots=512,
             heads=8,
             kv_heads=1,
-            store="single",
-            softmax=False,
-            normalisers=(),
             mass_bits=16,
             position_bits=16,
             profiles=4,
-            job_queue=1,
             counter_bits=32,
         ),
         sequences=1,

@@ -3,13 +3,12 @@
 import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, ResetSignal, Signal
 
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.result_gate import ResultGate
 
 from .harness import check, constant, flat, hold, streak, transfer
 
 COUNT = 4
-SERIAL = {"store": "single", "softmax": False, "normalisers": (), "job_queue": 1}
 
 
 class Bench:
@@ -20,7 +19,7 @@ class Bench:
 
     def __init__(self, phases: str):
         serial = SERIAL if phases == "serial" else {}
-        config = UnitConfig(lanes=4, head_dim=16, slots=4, heads=1, kv_heads=1, phases=phases, **serial)
+        config = UnitConfig(lanes=4, head_dim=16, slots=4, heads=1, kv_heads=1, **serial)
         self.m = m = Module()
         m.submodules.dut = self.dut = dut = ResultGate(config)
         data, self.last = Signal(2), Signal()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.verilog import to_verilog
 from reluctant.sim.run import simulate
 from tests.integration import layers
@@ -27,20 +27,16 @@ CONFIG = UnitConfig(
     job_queue=2,
     counter_bits=16,
 )
-SERIAL = UnitConfig(
-    phases="serial",
+SMALL = UnitConfig(
+    **SERIAL,
     lanes=4,
     head_dim=16,
     slots=512,
     heads=2,
     kv_heads=1,
-    store="single",
     shared_memory=8192,
-    softmax=False,
-    normalisers=(),
     mass_bits=8,
     position_bits=8,
-    job_queue=1,
     counter_bits=16,
 )
 """Large enough for single-port RAM, which the memory that nobody uses here takes care of."""
@@ -86,8 +82,8 @@ def test_ice40_netlist_agrees_with_the_integer_model(netlist, request, monkeypat
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
 def test_instantiated_cells_agree_with_the_integer_model(tmp_path, monkeypatch):
     """A serial unit: multipliers that accumulate and single-port RAM are cells in its Verilog already."""
-    text = _netlist(tmp_path, SERIAL, "ice40", "-device u -no-rw-check")
-    assert text.count("SB_MAC16 ") == SERIAL.lanes
+    text = _netlist(tmp_path, SMALL, "ice40", "-device u -no-rw-check")
+    assert text.count("SB_MAC16 ") == SMALL.lanes
     assert "SB_SPRAM256KA " in text
     monkeypatch.setattr(layers, "simulate", functools.partial(simulate, verilog=text + _cells()))
-    random_program(SERIAL, seed=1, jobs=JOBS // 2).run(simulator="icarus")
+    random_program(SMALL, seed=1, jobs=JOBS // 2).run(simulator="icarus")

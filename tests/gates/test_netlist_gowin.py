@@ -21,7 +21,7 @@ from . import test_netlist
 from .test_ecp5_cells import agree, needs_icarus
 
 # As on a Tang Nano 9K: the core's memory is its own.
-CONFIG = replace(test_netlist.SERIAL, shared_memory=0)
+CONFIG = replace(test_netlist.SMALL, shared_memory=0)
 JOBS = 12
 CELLS = Path("share", "gowin", "cells_sim.v")
 MODELS = sorted((Path(__file__).parent / "models" / "gowin").glob("*.v"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reluctant.golden import formats
 from reluctant.golden.formats import Metric, Mode, Normaliser
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.sim.program import Delay, HeadSettings, Job, Read, WaitIdle
 
 from .layers import Scenario, has_gains, random_rows
@@ -26,7 +26,6 @@ def configurations(draw) -> UnitConfig:
     group = draw(st.sampled_from([1, 2, 4, 8]))
     kv_heads = draw(st.integers(1, max(1, min(4, 8 // group))))
     serial = draw(st.booleans())
-    small = {"phases": "serial", "store": "single", "softmax": False, "normalisers": (), "job_queue": 1}
     config = UnitConfig(
         lanes=lanes,
         head_dim=lanes * beats,
@@ -45,7 +44,7 @@ def configurations(draw) -> UnitConfig:
         counter_bits=draw(st.sampled_from([0, 16, 17, 32, 48, 64])),
         head_log=draw(st.booleans()),
     )
-    return config.with_settings(**small) if serial else config
+    return config.with_settings(**SERIAL) if serial else config
 
 
 def random_settings(config: UnitConfig, random: np.random.Generator) -> HeadSettings:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 
 from .random_programs import configurations, random_program
 
@@ -25,46 +25,34 @@ CASES = {
         lanes=4, head_dim=16, slots=6, heads=1, kv_heads=1, softmax=False, normalisers=(), statistics=False
     ),
     "serial": UnitConfig(
-        phases="serial",
+        **SERIAL,
         lanes=8,
         head_dim=32,
         slots=16,
         heads=4,
         kv_heads=1,
-        store="single",
-        softmax=False,
-        normalisers=(),
-        job_queue=1,
         mass_bits=9,
         position_bits=9,
         counter_bits=0,
         head_log=False,
     ),
     "serial_three_beats": UnitConfig(
-        phases="serial",
+        **SERIAL,
         lanes=16,
         head_dim=48,
         slots=11,
         heads=4,
         kv_heads=2,
-        store="single",
-        softmax=False,
-        normalisers=(),
-        job_queue=1,
         profiles=3,
         mass_bits=18,
     ),
     "serial_four_lanes_bare": UnitConfig(
-        phases="serial",
+        **SERIAL,
         lanes=4,
         head_dim=16,
         slots=6,
         heads=1,
         kv_heads=1,
-        store="single",
-        softmax=False,
-        normalisers=(),
-        job_queue=1,
         statistics=False,
     ),
 }

@@ -16,7 +16,7 @@ from reluctant.golden.eviction import run_policy
 from reluctant.golden.formats import Normaliser
 from reluctant.golden.policies import Policy, PolicySettings
 from reluctant.golden.settings import LayerSettings
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.messages import Operation
 from reluctant.hdl.system_config import SystemConfig
 from reluctant.hdl.verilog import system_to_verilog
@@ -27,11 +27,7 @@ from .raw_mailbox import RawMailbox
 
 TRACE = str(files("reluctant") / "data" / "demo.npz")
 UNIT = {
-    "phases": "serial",
-    "store": "single",
-    "softmax": False,
-    "normalisers": (),
-    "job_queue": 1,
+    **SERIAL,
     "lanes": 8,
     "mass_bits": 16,
     "slots": 64,

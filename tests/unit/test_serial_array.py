@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.serial_array import SerialArray
 
 from .helpers import run
-
-SERIAL = {"phases": "serial", "store": "single", "softmax": False, "normalisers": (), "job_queue": 1}
 
 
 def packed(values) -> int:

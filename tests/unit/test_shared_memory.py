@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 
-from reluctant.hdl.config import UnitConfig
+from reluctant.hdl.config import SERIAL, UnitConfig
 from reluctant.hdl.serial_rows import SerialRows
 from reluctant.hdl.shared_memory import SharedMemory
 from tests.unit.helpers import run
@@ -14,11 +14,7 @@ from tests.unit.helpers import run
 SIZE = 8192
 WORDS = SIZE // 4
 CONFIG = UnitConfig(
-    phases="serial",
-    store="single",
-    softmax=False,
-    normalisers=(),
-    job_queue=1,
+    **SERIAL,
     lanes=8,
     head_dim=16,
     heads=2,
