@@ -132,168 +132,95 @@ module gowin_limits (input used);
     always @(now) if ($time > 0) look;
 endmodule
 
-module SP (
-    input CLK, CE, OCE, RESET, WRE,
-    input [13:0] AD,
-    input [2:0] BLKSEL,
-    input [31:0] DI,
-    output [31:0] DO
-);
-    parameter READ_MODE = 0;
-    parameter WRITE_MODE = 0;
-    parameter BIT_WIDTH = 32;
-    parameter [2:0] BLK_SEL = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    wire [35:0] out;
-    gowin_limits limits (READ_MODE != 0 || RESET !== 0 || BLKSEL !== BLK_SEL);
-    gowin_block #(
-        .NINE(0), .WIDTH_A(BIT_WIDTH), .MODE_A(WRITE_MODE), .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLK), .ce_a(CE), .write_a(WRE), .ad_a(AD), .in_a({4'b0, DI}), .out_a(out),
-        .clk_b(1'b0), .ce_b(1'b0), .write_b(1'b0), .ad_b(14'b0), .in_b(36'b0), .out_b()
-    );
-    assign DO = out;
+// The cells, with bytes of eight bits and of nine (NINE_BITS). BITS is the width of the data and of the widest row.
+`define SINGLE_PORT(NAME, NINE_BITS, BITS) \
+module NAME ( \
+    input CLK, CE, OCE, RESET, WRE, \
+    input [13:0] AD, \
+    input [2:0] BLKSEL, \
+    input [BITS-1:0] DI, \
+    output [BITS-1:0] DO \
+); \
+    parameter READ_MODE = 0; \
+    parameter WRITE_MODE = 0; \
+    parameter BIT_WIDTH = BITS; \
+    parameter [2:0] BLK_SEL = 0; \
+    parameter RESET_MODE = "SYNC"; \
+    `INIT_PARAMETERS \
+    wire [35:0] in = DI; \
+    wire [35:0] out; \
+    gowin_limits limits (READ_MODE != 0 || RESET !== 0 || BLKSEL !== BLK_SEL); \
+    gowin_block #(.NINE(NINE_BITS), .WIDTH_A(BIT_WIDTH), .MODE_A(WRITE_MODE), .INITIAL(`INIT)) block ( \
+        .clk_a(CLK), .ce_a(CE), .write_a(WRE), .ad_a(AD), .in_a(in), .out_a(out), \
+        .clk_b(1'b0), .ce_b(1'b0), .write_b(1'b0), .ad_b(14'b0), .in_b(36'b0), .out_b() \
+    ); \
+    assign DO = out; \
 endmodule
+`SINGLE_PORT(SP, 0, 32)
+`SINGLE_PORT(SPX9, 1, 36)
 
-module SPX9 (
-    input CLK, CE, OCE, RESET, WRE,
-    input [13:0] AD,
-    input [2:0] BLKSEL,
-    input [35:0] DI,
-    output [35:0] DO
-);
-    parameter READ_MODE = 0;
-    parameter WRITE_MODE = 0;
-    parameter BIT_WIDTH = 36;
-    parameter [2:0] BLK_SEL = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    gowin_limits limits (READ_MODE != 0 || RESET !== 0 || BLKSEL !== BLK_SEL);
-    gowin_block #(
-        .NINE(1), .WIDTH_A(BIT_WIDTH), .MODE_A(WRITE_MODE), .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLK), .ce_a(CE), .write_a(WRE), .ad_a(AD), .in_a(DI), .out_a(DO),
-        .clk_b(1'b0), .ce_b(1'b0), .write_b(1'b0), .ad_b(14'b0), .in_b(36'b0), .out_b()
-    );
+`define SEMI_DUAL_PORT(NAME, NINE_BITS, BITS) \
+module NAME ( \
+    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB, \
+    input [13:0] ADA, ADB, \
+    input [2:0] BLKSELA, BLKSELB, \
+    input [BITS-1:0] DI, \
+    output [BITS-1:0] DO \
+); \
+    parameter READ_MODE = 0; \
+    parameter BIT_WIDTH_0 = BITS; \
+    parameter BIT_WIDTH_1 = BITS; \
+    parameter [2:0] BLK_SEL_0 = 0; \
+    parameter [2:0] BLK_SEL_1 = 0; \
+    parameter RESET_MODE = "SYNC"; \
+    `INIT_PARAMETERS \
+    wire [35:0] in = DI; \
+    wire [35:0] out; \
+    gowin_limits limits ( \
+        READ_MODE != 0 || RESETA !== 0 || RESETB !== 0 || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1 \
+    ); \
+    gowin_block #(.NINE(NINE_BITS), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .INITIAL(`INIT)) block ( \
+        .clk_a(CLKA), .ce_a(CEA), .write_a(1'b1), .ad_a(ADA), .in_a(in), .out_a(), \
+        .clk_b(CLKB), .ce_b(CEB), .write_b(1'b0), .ad_b(ADB), .in_b(36'b0), .out_b(out) \
+    ); \
+    assign DO = out; \
 endmodule
+`SEMI_DUAL_PORT(SDPB, 0, 32)
+`SEMI_DUAL_PORT(SDPX9B, 1, 36)
 
-module SDPB (
-    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB,
-    input [13:0] ADA, ADB,
-    input [2:0] BLKSELA, BLKSELB,
-    input [31:0] DI,
-    output [31:0] DO
-);
-    parameter READ_MODE = 0;
-    parameter BIT_WIDTH_0 = 32;
-    parameter BIT_WIDTH_1 = 32;
-    parameter [2:0] BLK_SEL_0 = 0;
-    parameter [2:0] BLK_SEL_1 = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    gowin_limits limits (
-        READ_MODE != 0 || RESETA !== 0 || RESETB !== 0 || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1
-    );
-    wire [35:0] out;
-    gowin_block #(
-        .NINE(0), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLKA), .ce_a(CEA), .write_a(1'b1), .ad_a(ADA), .in_a({4'b0, DI}), .out_a(),
-        .clk_b(CLKB), .ce_b(CEB), .write_b(1'b0), .ad_b(ADB), .in_b(36'b0), .out_b(out)
-    );
-    assign DO = out;
+`define DUAL_PORT(NAME, NINE_BITS, BITS) \
+module NAME ( \
+    input CLKA, CEA, WREA, OCEA, RESETA, CLKB, CEB, WREB, OCEB, RESETB, \
+    input [13:0] ADA, ADB, \
+    input [2:0] BLKSELA, BLKSELB, \
+    input [BITS-1:0] DIA, DIB, \
+    output [BITS-1:0] DOA, DOB \
+); \
+    parameter READ_MODE0 = 0; \
+    parameter READ_MODE1 = 0; \
+    parameter WRITE_MODE0 = 0; \
+    parameter WRITE_MODE1 = 0; \
+    parameter BIT_WIDTH_0 = BITS; \
+    parameter BIT_WIDTH_1 = BITS; \
+    parameter [2:0] BLK_SEL_0 = 0; \
+    parameter [2:0] BLK_SEL_1 = 0; \
+    parameter RESET_MODE = "SYNC"; \
+    `INIT_PARAMETERS \
+    wire [35:0] in_a = DIA, in_b = DIB; \
+    wire [35:0] out_a, out_b; \
+    gowin_limits limits ( \
+        READ_MODE0 != 0 || READ_MODE1 != 0 || RESETA !== 0 || RESETB !== 0 \
+        || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1 \
+    ); \
+    gowin_block #( \
+        .NINE(NINE_BITS), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .MODE_A(WRITE_MODE0), .MODE_B(WRITE_MODE1), \
+        .INITIAL(`INIT) \
+    ) block ( \
+        .clk_a(CLKA), .ce_a(CEA), .write_a(WREA), .ad_a(ADA), .in_a(in_a), .out_a(out_a), \
+        .clk_b(CLKB), .ce_b(CEB), .write_b(WREB), .ad_b(ADB), .in_b(in_b), .out_b(out_b) \
+    ); \
+    assign DOA = out_a; \
+    assign DOB = out_b; \
 endmodule
-
-module SDPX9B (
-    input CLKA, CEA, CLKB, CEB, OCE, RESETA, RESETB,
-    input [13:0] ADA, ADB,
-    input [2:0] BLKSELA, BLKSELB,
-    input [35:0] DI,
-    output [35:0] DO
-);
-    parameter READ_MODE = 0;
-    parameter BIT_WIDTH_0 = 36;
-    parameter BIT_WIDTH_1 = 36;
-    parameter [2:0] BLK_SEL_0 = 0;
-    parameter [2:0] BLK_SEL_1 = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    gowin_limits limits (
-        READ_MODE != 0 || RESETA !== 0 || RESETB !== 0 || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1
-    );
-    wire [35:0] out;
-    gowin_block #(
-        .NINE(1), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLKA), .ce_a(CEA), .write_a(1'b1), .ad_a(ADA), .in_a(DI), .out_a(),
-        .clk_b(CLKB), .ce_b(CEB), .write_b(1'b0), .ad_b(ADB), .in_b(36'b0), .out_b(out)
-    );
-    assign DO = out;
-endmodule
-
-module DPB (
-    input CLKA, CEA, WREA, OCEA, RESETA, CLKB, CEB, WREB, OCEB, RESETB,
-    input [13:0] ADA, ADB,
-    input [2:0] BLKSELA, BLKSELB,
-    input [15:0] DIA, DIB,
-    output [15:0] DOA, DOB
-);
-    parameter READ_MODE0 = 0;
-    parameter READ_MODE1 = 0;
-    parameter WRITE_MODE0 = 0;
-    parameter WRITE_MODE1 = 0;
-    parameter BIT_WIDTH_0 = 16;
-    parameter BIT_WIDTH_1 = 16;
-    parameter [2:0] BLK_SEL_0 = 0;
-    parameter [2:0] BLK_SEL_1 = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    gowin_limits limits (
-        READ_MODE0 != 0 || READ_MODE1 != 0 || RESETA !== 0 || RESETB !== 0
-        || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1
-    );
-    wire [35:0] out_a, out_b;
-    gowin_block #(
-        .NINE(0), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .MODE_A(WRITE_MODE0), .MODE_B(WRITE_MODE1),
-        .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLKA), .ce_a(CEA), .write_a(WREA), .ad_a(ADA), .in_a({20'b0, DIA}), .out_a(out_a),
-        .clk_b(CLKB), .ce_b(CEB), .write_b(WREB), .ad_b(ADB), .in_b({20'b0, DIB}), .out_b(out_b)
-    );
-    assign DOA = out_a;
-    assign DOB = out_b;
-endmodule
-
-module DPX9B (
-    input CLKA, CEA, WREA, OCEA, RESETA, CLKB, CEB, WREB, OCEB, RESETB,
-    input [13:0] ADA, ADB,
-    input [2:0] BLKSELA, BLKSELB,
-    input [17:0] DIA, DIB,
-    output [17:0] DOA, DOB
-);
-    parameter READ_MODE0 = 0;
-    parameter READ_MODE1 = 0;
-    parameter WRITE_MODE0 = 0;
-    parameter WRITE_MODE1 = 0;
-    parameter BIT_WIDTH_0 = 18;
-    parameter BIT_WIDTH_1 = 18;
-    parameter [2:0] BLK_SEL_0 = 0;
-    parameter [2:0] BLK_SEL_1 = 0;
-    parameter RESET_MODE = "SYNC";
-    `INIT_PARAMETERS
-    gowin_limits limits (
-        READ_MODE0 != 0 || READ_MODE1 != 0 || RESETA !== 0 || RESETB !== 0
-        || BLKSELA !== BLK_SEL_0 || BLKSELB !== BLK_SEL_1
-    );
-    wire [35:0] out_a, out_b;
-    gowin_block #(
-        .NINE(1), .WIDTH_A(BIT_WIDTH_0), .WIDTH_B(BIT_WIDTH_1), .MODE_A(WRITE_MODE0), .MODE_B(WRITE_MODE1),
-        .INITIAL(`INIT)
-    ) block (
-        .clk_a(CLKA), .ce_a(CEA), .write_a(WREA), .ad_a(ADA), .in_a({18'b0, DIA}), .out_a(out_a),
-        .clk_b(CLKB), .ce_b(CEB), .write_b(WREB), .ad_b(ADB), .in_b({18'b0, DIB}), .out_b(out_b)
-    );
-    assign DOA = out_a;
-    assign DOB = out_b;
-endmodule
+`DUAL_PORT(DPB, 0, 16)
+`DUAL_PORT(DPX9B, 1, 18)
