@@ -1,127 +1,31 @@
-"""The scheduler with its core, running programs put together by hand: registers, unit, events, starts."""
+"""The scheduler with its core, running programs put together by hand: registers, mailbox, unit, events."""
 
 import random
 
 import pytest
-from amaranth.hdl import Elaboratable, Module
-from amaranth.lib.wiring import connect
 
-from reluctant.hdl.config import UnitConfig
-from reluctant.hdl.core_memory import CoreMemory
-from reluctant.hdl.mailbox import Mailbox
-from reluctant.hdl.register_map import RegisterMap, scheduler_map
-from reluctant.hdl.scheduler import COLD, HOST, TRAP, WATCHDOG, Scheduler
 from reluctant.hdl.scheduler_registers import SchedulerRegisters
-from reluctant.hdl.system_config import SystemConfig
 
-from .helpers import refuses, run, wait
+from .helpers import run, wait
 from .rv32 import CSR_MIE, CSR_MTVEC, Program
-
-CONFIG = SystemConfig(
-    unit=UnitConfig(lanes=4, head_dim=16, slots=4, heads=2, kv_heads=1), memory=8192, messages=2, watchdog=4096
+from .scheduler_bench import (
+    BASE,
+    CONFIG,
+    MAP,
+    REGISTERS,
+    TARGET,
+    UNIT,
+    UNIT_MAP,
+    ZERO,
+    A,
+    B,
+    Bench,
+    C,
+    D,
+    reg,
+    sleep,
+    start,
 )
-MAP, UNIT_MAP = scheduler_map(CONFIG), RegisterMap(CONFIG.unit)
-REGISTERS, UNIT = 0x40000000, 0x80000000
-ZERO, BASE, A, B, C, D, E, TARGET = 0, 1, 2, 3, 4, 5, 6, 7
-LOG = 0x1000
-"""Where programs leave what they saw, for the test to look at through the host's port."""
-
-
-def reg(name, *index):
-    return MAP.address(name, *index)
-
-
-class Bench(Elaboratable):
-    """A scheduler with a mailbox, and a unit whose registers answer ``~address`` and remember what was written."""
-
-    def __init__(self, program: Program):
-        self.dut = Scheduler(CONFIG, program.image())
-        self.mailbox = Mailbox(CONFIG.messages)
-        self.written, self.refused, self.delay = [], set(), lambda: 2
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.dut, m.submodules.mailbox = self.dut, self.mailbox
-        connect(m, self.dut.commands, self.mailbox.command_reader)
-        connect(m, self.dut.replies, self.mailbox.reply_writer)
-        return m
-
-    async def unit(self, ctx):
-        """The unit's registers; checks that a request holds until it is done."""
-        bus = self.dut.unit
-        while True:
-            _, _, request, *what = await ctx.tick().sample(bus.request, bus.write, bus.addr, bus.data, bus.strobe)
-            if not request:
-                continue
-            for _ in range(self.delay()):
-                _, _, request, *again = await ctx.tick().sample(bus.request, bus.write, bus.addr, bus.data, bus.strobe)
-                assert request
-                assert again == what
-            write, addr, data, strobe = what
-            ctx.set(bus.done, 1)
-            ctx.set(bus.error, addr in self.refused)
-            ctx.set(bus.read_data, ~addr & 0xFFFFFFFF)
-            if write:
-                self.written.append((4 * addr, data, strobe))
-            await ctx.tick()
-            ctx.set(bus.done, 0)
-            ctx.set(bus.read_data, 0)
-            _, _, request = await ctx.tick().sample(bus.request)
-            assert not request
-
-    async def hold(self, ctx):
-        ctx.set(self.dut.hold, 1)
-        await wait(ctx, 3)
-        assert ctx.get(self.dut.held)
-
-    async def peek(self, ctx, address):
-        """A word of the memory; the core must be held."""
-        ctx.set(self.dut.memory.addr, address // 4)
-        await ctx.tick()
-        return ctx.get(self.dut.memory.read_data)
-
-    async def poke(self, ctx, address, word):
-        ctx.set(self.dut.memory.addr, address // 4)
-        ctx.set(self.dut.memory.data, word)
-        ctx.set(self.dut.memory.write, 1)
-        await ctx.tick()
-        ctx.set(self.dut.memory.write, 0)
-
-    async def log(self, ctx, count):
-        await self.hold(ctx)
-        return [await self.peek(ctx, LOG + 4 * index) for index in range(count)]
-
-    async def until(self, ctx, signal, limit=3000):
-        for _ in range(limit):
-            if ctx.get(signal):
-                return
-            await ctx.tick()
-        raise AssertionError(f"{signal.name} did not rise in {limit} cycles")
-
-    async def pulse(self, ctx, name):
-        ctx.set(getattr(self.dut, name), 1)
-        await ctx.tick()
-        ctx.set(getattr(self.dut, name), 0)
-
-    async def asleep(self, ctx):
-        """The core sleeps, and the store before it is over."""
-        await self.until(ctx, self.dut.sleeping)
-        await wait(ctx, 60)
-        assert ctx.get(self.dut.sleeping)
-
-    def run(self, *benches):
-        run(self, *benches, processes=[self.unit])
-
-
-def sleep(program):
-    program.label("sleep")
-    program.wfi()
-    program.jump("sleep")
-
-
-def start(program):
-    program.li(BASE, REGISTERS)
-    program.li(TARGET, LOG)
 
 
 class Log:
@@ -344,176 +248,6 @@ def test_events_and_gate():
     run(bench, check, processes=[bench.unit, watch])
 
 
-def counting_program(kick=False):
-    """Counts its starts at LOG, notes the cause behind, then loops, with signs of life or without."""
-    program = Program()
-    start(program)
-    program.lw(A, TARGET)
-    program.addi(A, A, 1)
-    program.sw(A, TARGET)
-    program.lw(B, BASE, reg("START_CAUSE"))
-    program.add(C, A, A)
-    program.add(C, C, C)
-    program.add(C, C, TARGET)
-    program.sw(B, C)
-    program.label("loop")
-    if kick:
-        program.sw(ZERO, BASE, reg("WATCHDOG"))
-    program.jump("loop")
-    return program
-
-
-def test_starts_by_the_host():
-    bench = Bench(counting_program(kick=True))
-    dut = bench.dut
-
-    async def check(ctx):
-        await wait(ctx, 300)
-        await bench.pulse(ctx, "restart")
-        await wait(ctx, 300)
-        assert ctx.get(dut.cause) == HOST
-        ctx.set(dut.cold, 1)
-        await bench.pulse(ctx, "restart")
-        await wait(ctx, 300)
-        assert await bench.log(ctx, 4) == [3, COLD, HOST, COLD]
-        await bench.pulse(ctx, "restart")  # held: the core does not start
-        await wait(ctx, 300)
-        assert await bench.log(ctx, 4) == [3, COLD, HOST, COLD]
-        ctx.set(dut.hold, 0)
-        await wait(ctx, 300)
-        ctx.set(dut.cold, 0)
-        await bench.hold(ctx)
-        ctx.set(dut.hold, 0)
-        await wait(ctx, 300)
-        assert await bench.log(ctx, 6) == [5, COLD, HOST, COLD, COLD, HOST]
-
-    bench.run(check)
-
-
-def test_watchdog():
-    """Bites a core that gives no sign of life, not one that does; not while the core is held."""
-    bench, alive, bites = Bench(counting_program()), Bench(counting_program(kick=True)), []
-
-    async def bitten(ctx):
-        for _ in range(2):
-            await bench.until(ctx, bench.dut.bitten, 5000)
-            bites.append(1)
-            await wait(ctx, 100)
-        assert ctx.get(bench.dut.cause) == WATCHDOG
-        assert await bench.log(ctx, 4) == [3, COLD, WATCHDOG, WATCHDOG]
-        for _ in range(CONFIG.watchdog + 100):
-            await ctx.tick()
-            assert not ctx.get(bench.dut.bitten)
-
-    async def spared(ctx):
-        for _ in range(2 * CONFIG.watchdog):
-            await ctx.tick()
-            assert not ctx.get(alive.dut.bitten)
-        assert await alive.log(ctx, 2) == [1, COLD]
-
-    bench.run(bitten)
-    assert len(bites) == 2
-    alive.run(spared)
-
-
-def test_sleeping_core_is_not_bitten():
-    program = Program()
-    sleep(program)
-    bench = Bench(program)
-
-    async def check(ctx):
-        await bench.asleep(ctx)
-        for _ in range(2 * CONFIG.watchdog):
-            await ctx.tick()
-            assert not ctx.get(bench.dut.bitten)
-
-    bench.run(check)
-
-
-def test_restart_after_a_trap_during_an_access_to_the_unit():
-    """The firmware's own restart; and one by the host in the midst of an access, which goes on to its end."""
-    program = Program()
-    start(program)
-    program.lw(A, TARGET)
-    program.addi(A, A, 1)
-    program.sw(A, TARGET)
-    program.addi(B, ZERO, 1)
-    program.bne(A, B, "later")
-    program.sw(ZERO, BASE, reg("RESTART"))
-    program.label("wait")
-    program.jump("wait")
-    program.label("later")
-    program.lw(B, BASE, reg("START_CAUSE"))
-    program.sw(B, TARGET, 4)
-    program.li(C, UNIT)
-    program.sw(A, C, UNIT_MAP.address("JOB_N"))
-    program.lw(D, C, UNIT_MAP.address("JOB_SLOT"))
-    program.sw(D, TARGET, 8)
-    sleep(program)
-    bench = Bench(program)
-    bench.delay = lambda: 40
-
-    async def check(ctx):
-        await bench.until(ctx, bench.dut.trapped)
-        await bench.until(ctx, bench.dut.unit.request)
-        assert ctx.get(bench.dut.cause) == TRAP
-        await wait(ctx, 10)
-        await bench.pulse(ctx, "restart")
-        await bench.asleep(ctx)
-        assert await bench.log(ctx, 3) == [3, HOST, ~(UNIT_MAP.address("JOB_SLOT") // 4) & 0xFFFFFFFF]
-        assert [data for _, data, _ in bench.written] == [2, 3]
-
-    bench.run(check)
-
-
-@pytest.mark.parametrize("after", range(24))
-def test_restart_at_any_time_loses_no_access(after):
-    """However the restart meets the core, the unit sees whole accesses and the core's first fetch is right."""
-    program = Program()
-    start(program)
-    program.li(C, UNIT)
-    program.label("loop")
-    program.sw(C, C, UNIT_MAP.address("JOB_N"))
-    program.lw(B, BASE, reg("EVENTS"))
-    program.lw(D, C, UNIT_MAP.address("JOB_SLOT"))
-    program.sw(D, TARGET)
-    program.jump("loop")
-    bench = Bench(program)
-
-    async def check(ctx):
-        await wait(ctx, 150 + after)
-        await bench.pulse(ctx, "restart")
-        await wait(ctx, 200)
-        count = len(bench.written)
-        await wait(ctx, 200)
-        assert len(bench.written) > count
-        assert set(bench.written) == {(UNIT_MAP.address("JOB_N"), UNIT, 0xF)}
-        assert await bench.log(ctx, 1) == [~(UNIT_MAP.address("JOB_SLOT") // 4) & 0xFFFFFFFF]
-
-    bench.run(check)
-
-
-def test_host_loads_firmware_while_the_core_is_held():
-    bench = Bench(counting_program())
-    other = Program()
-    start(other)
-    other.li(A, 77)
-    other.sw(A, TARGET)
-    sleep(other)
-    image = other.image()
-
-    async def check(ctx):
-        await wait(ctx, 20)
-        await bench.hold(ctx)
-        for at in range(0, len(image), 4):
-            await bench.poke(ctx, at, int.from_bytes(image[at : at + 4], "little"))
-        ctx.set(bench.dut.hold, 0)
-        await bench.asleep(ctx)
-        assert await bench.log(ctx, 1) == [77]
-
-    bench.run(check)
-
-
 def test_word_of_a_register_holds():
     """Until the next transfer, whatever happens to the register meanwhile; it is there in the second cycle after the
     request."""
@@ -536,7 +270,3 @@ def test_word_of_a_register_holds():
             await ctx.tick()
 
     run(dut, check)
-
-
-def test_firmware_must_fit():
-    refuses(lambda: CoreMemory(16, bytes(17)), "contents are 17 bytes: at most 16 fit the memory")
