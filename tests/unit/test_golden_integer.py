@@ -1,6 +1,5 @@
-"""The integer model against the scalar functions of formats, and against the formulas in float64."""
+"""Layers and steps of the integer model, against a scalar model made of the functions of formats."""
 
-import math
 import random
 
 import pytest
@@ -9,9 +8,7 @@ import torch
 from reluctant.golden import formats
 from reluctant.golden import integer as model
 from reluctant.golden.formats import Mode, Normaliser
-from reluctant.golden.settings import LayerSettings, alpha_for
-
-RMS = (Normaliser.RMS_HEAD, Normaliser.RMS_LAYER)
+from reluctant.golden.settings import LayerSettings
 
 
 def _int8(generator, *shape, spread=128):
@@ -24,71 +21,6 @@ def _case(seed, heads=4, kv_heads=2, tokens=7, head_dim=16, spread=128):
     q = _int8(generator, heads, tokens, head_dim, spread=spread)
     k, v = (_int8(generator, kv_heads, tokens, head_dim, spread=spread) for _ in range(2))
     return q, k, v
-
-
-def _magnitudes(seed, count, bits):
-    """Integers of every bit length up to ``bits``, and the ends of each."""
-    source = random.Random(seed)
-    values = [source.getrandbits(source.randint(1, bits)) for _ in range(count)]
-    return [0, *values, *(edge for b in range(1, bits + 1) for edge in ((1 << b) - 1, 1 << (b - 1)))]
-
-
-# Scalar twins ---------------------------------------------------------------------------------------------------------
-
-
-def test_bit_length():
-    values = [*_magnitudes(0, 200, 52), (1 << 52) + 1]
-    assert model.bit_length(torch.tensor(values)).tolist() == [value.bit_length() for value in values]
-
-
-def test_round_shift_and_saturate():
-    source = random.Random(1)
-    cases = [(source.randint(-(1 << 31), 1 << 31), source.randint(-17, 32)) for _ in range(500)]
-    cases += [(value, shift) for value in (-3, -2, -1, 0, 1, 2, 3) for shift in (-1, 0, 1, 2, 32)]
-    values, shifts = torch.tensor(cases).unbind(1)
-    expected = [formats.round_shift(*case) for case in cases]
-    assert model.round_shift(values, shifts).tolist() == expected
-    assert model.saturate(torch.tensor(expected), 18).tolist() == [formats.saturate(x, 18) for x in expected]
-
-
-def test_relu_weights():
-    peaks = _magnitudes(2, 50, 24)
-    exponents = [formats.block_exponent(peak) for peak in peaks]
-    assert model.block_exponent(torch.tensor(peaks)).tolist() == exponents
-    source = random.Random(3)
-    rows = [[peak, -peak, peak // 2, *(source.randint(-peak, peak) for _ in range(8))] for peak in peaks]
-    expected = [[formats.relu_weight(x, e) for x in row] for row, e in zip(rows, exponents, strict=True)]
-    assert model.relu_weights(torch.tensor(rows), torch.tensor(exponents)).tolist() == expected
-
-
-@pytest.mark.parametrize("kappa", [0.0, 1e-6, 1 / 256, 0.0361, 0.7, 1.0, 9.3, 127.0])
-def test_softmax_weights(kappa):
-    mantissa, shift = formats.encode_kappa(kappa)
-    differences = sorted({*range(0, 3000, 7), *_magnitudes(4, 200, 24)})
-    got = model.softmax_weights(torch.tensor(differences), torch.tensor(mantissa), torch.tensor(shift)).tolist()
-    assert got == [formats.softmax_weight(difference, mantissa, shift) for difference in differences]
-    encoded = mantissa * 2.0 ** -(formats.KAPPA_FRACTION + formats.KAPPA_SHIFT_STEP * shift)
-    ideal = [255 * 2 ** (-difference * encoded) for difference in differences]
-    assert all(abs(weight - value) < 1 for weight, value in zip(got, ideal, strict=True))
-
-
-def test_reciprocals():
-    values = [value for value in _magnitudes(5, 500, 44) if value]
-    for function, twin, power in ((formats.reciprocal, model.reciprocal, -1), (formats.rsqrt, model.rsqrt, -0.5)):
-        got = list(zip(*(part.tolist() for part in twin(torch.tensor(values))), strict=True))
-        assert got == [function(value) for value in values]
-        error = [abs(y * 2.0 ** (-16 - k) / value**power - 1) for (y, k), value in zip(got, values, strict=True)]
-        assert max(error) < 2e-4
-
-
-def test_interpolate_at_both_ends():
-    ends = [1 << 15, (1 << 16) - 1]
-    for table in (formats.RECIPROCAL_TABLE, formats.RSQRT_ODD_TABLE, formats.RSQRT_EVEN_TABLE):
-        got = model.interpolate(table, torch.tensor(ends)).tolist()
-        assert got == [formats.interpolate(table, end) for end in ends]
-
-
-# Whole heads against a scalar model -----------------------------------------------------------------------------------
 
 
 def _scalar_step(settings, q, k, v):
@@ -198,93 +130,6 @@ def test_flags_seen():
     assert seen == 0b1111
 
 
-# Outputs against float64 ----------------------------------------------------------------------------------------------
-
-
-def _formula(settings, context, exponent, weight_sum, rows, softmax):
-    """The normaliser's formula in float64, saturated, not rounded."""
-    value = context.to(torch.float64)
-    if settings.normaliser is Normaliser.LENGTH:
-        alpha = torch.tensor([m * 2.0 ** (e - 15) for m, e in settings.alpha], dtype=torch.float64)[:, None, None]
-        result = value * 2.0 ** exponent[..., None].to(torch.float64) * alpha / rows[None, :, None]
-    elif settings.normaliser is Normaliser.SUM:
-        sink = torch.tensor(settings.sink, dtype=torch.float64)[:, None] / 2.0 ** exponent.to(torch.float64)
-        result = value / (weight_sum + sink.masked_fill(softmax, 0)).clamp(min=1)[..., None]
-    else:
-        value = value * 2.0 ** exponent[..., None].to(torch.float64)
-        dims = (0, 2) if settings.normaliser is Normaliser.RMS_LAYER else (2,)
-        rms = value.square().mean(dim=dims, keepdim=True).sqrt()
-        gain = torch.tensor(settings.gain, dtype=torch.float64)[:, None, :] / formats.GAIN_ONE
-        result = torch.where(rms > 0, value / rms.clamp(min=1e-300), 0) * gain
-    return result.clamp(-128, 127)
-
-
-def _random_contexts(seed, heads, tokens, head_dim):
-    """Contexts of every magnitude, some zero, some with one element that outweighs the rest."""
-    generator = torch.Generator().manual_seed(seed)
-    bits = torch.randint(1, 32, (heads, tokens, 1), generator=generator)
-    context = (torch.rand(heads, tokens, head_dim, generator=generator, dtype=torch.float64) * 2 - 1) * 2.0**bits
-    context[0, ::3] = 0
-    context[-1, 1::3, 1:] = torch.sign(context[-1, 1::3, 1:])
-    return context.clamp(-(2**31), 2**31 - 1).round().to(torch.int64)
-
-
-@pytest.mark.parametrize(
-    "normaliser",
-    [*RMS, Normaliser.LENGTH, Normaliser.SUM],
-)
-@pytest.mark.parametrize(("heads", "head_dim", "seed"), [(1, 16, 0), (2, 32, 1), (3, 64, 2), (8, 256, 3)])
-def test_output_within_one_of_formula(normaliser, heads, head_dim, seed):
-    tokens = 200
-    source = random.Random(seed)
-    generator = torch.Generator().manual_seed(seed)
-    context = _random_contexts(seed, heads, tokens, head_dim)
-    exponent = torch.randint(0, 17, (heads, tokens), generator=generator)
-    weight_sum = torch.randint(1, 1 << 24, (heads, tokens), generator=generator)
-    weight_sum = (weight_sum >> torch.randint(0, 24, weight_sum.shape, generator=generator)).clamp(min=1)
-    rows = torch.randint(1, formats.MAX_ROWS + 1, (tokens,), generator=generator)
-    settings = LayerSettings.create(
-        heads,
-        head_dim,
-        normaliser=normaliser,
-        alpha=[2.0 ** source.uniform(-20, 0) for _ in range(heads)],
-        gain=[[source.uniform(-127.9, 127.9) for _ in range(head_dim)] for _ in range(heads)],
-        sink=[source.getrandbits(formats.SINK_BITS) for _ in range(heads)],
-    )
-    softmax = torch.rand(heads, tokens, generator=generator) < 0.3
-    if normaliser is Normaliser.SUM:  # the rounding of the sink must not matter
-        weight_sum = weight_sum.clamp(min=1000)
-    got = model.normalise_heads(settings, context, exponent, weight_sum, rows, softmax)
-    ideal = _formula(settings, context, exponent, weight_sum, rows, softmax)
-    assert got.dtype is torch.int8
-    assert (got - ideal).abs().max().item() <= 1
-    assert got.unique().numel() > 30
-
-
-@pytest.mark.parametrize("normaliser", RMS)
-@pytest.mark.parametrize("value", [1, -1, 127, -128, (1 << 31) - 1, -(1 << 31)])
-def test_rms_of_equal_elements(normaliser, value):
-    settings = LayerSettings.create(2, 16, normaliser=normaliser, gain=50.0)
-    context = torch.full((2, 1, 16), value)
-    exponent = torch.full((2, 1), 3)
-    ones, softmax = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
-    output = model.normalise_heads(settings, context, exponent, ones, torch.ones(1), softmax)
-    assert output.flatten().tolist() == [50 if value > 0 else -50] * 32
-
-
-def test_rms_layer_weighs_exponents():
-    """A head whose contexts carry 2**16 more than the other's drowns it."""
-    settings = LayerSettings.create(2, 16, normaliser=Normaliser.RMS_LAYER, gain=10.0)
-    context = torch.full((2, 1, 16), 1000)
-    ones, softmax = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.bool)
-    output = model.normalise_heads(settings, context, torch.tensor([[16], [0]]), ones, torch.ones(1), softmax)
-    assert output[0].unique().tolist() == [14]
-    assert output[1].unique().tolist() == [0]
-
-
-# Layers, steps and settings -------------------------------------------------------------------------------------------
-
-
 def test_extremes_are_exact():
     q = torch.full((1, 300, 256), -128, dtype=torch.int8)
     settings = LayerSettings.create(1, 256, normaliser=Normaliser.SUM)
@@ -308,12 +153,6 @@ def test_sink_is_in_units_of_score():
     assert model.attend_rows(settings, q[:, 0], k, v).output.unique().tolist() == [100]
     null = LayerSettings.create(1, 16, normaliser=Normaliser.SUM, sink=12700, theta=12700)
     assert model.attend_rows(null, q[:, 0], k, v).output.unique().tolist() == [0]
-
-
-def test_settings_without_sinks_have_none():
-    made = LayerSettings.create(2, 16)
-    fields = {name: getattr(made, name) for name in made.__dataclass_fields__ if name != "sink"}
-    assert LayerSettings(**fields).sink == made.sink == (0, 0)
 
 
 def test_weight_may_round_to_zero():
@@ -359,45 +198,6 @@ def test_step_with_kept_rows():
     same = model.attend_rows(settings, q[:, 11], k, v, torch.arange(12))
     full = model.run_layer(settings, q, k, v)
     assert torch.equal(same.output[:, 0], full.output[:, 11])
-
-
-def test_alpha_for():
-    assert alpha_for(Normaliser.RMS_HEAD, 64, 3.0) == 8.0
-    assert alpha_for(Normaliser.RMS_LAYER, 256) == 16.0
-    assert alpha_for(Normaliser.LENGTH, 64, 3.0) == 3.0
-    assert alpha_for(Normaliser.LENGTH, 64) == 1.0
-    assert alpha_for(Normaliser.SUM, 64, 3.0) == 1.0
-    settings = LayerSettings.create(4, 16, normaliser=Normaliser.RMS_LAYER)
-    assert settings.alpha == (formats.encode_alpha(8.0),) * 4
-    assert settings.gain[0][0] == 32 * formats.GAIN_ONE
-    assert settings.kappa[0] == formats.encode_kappa(1 / math.log(2) / 256)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"theta": 1 << 19}, "theta of head 0 is 524288: -524288 to 524287 is allowed"),
-        ({"theta": [0, -524289]}, "theta of head 1 is -524289: -524288 to 524287 is allowed"),
-        ({"theta": [0]}, "theta has 1 entries: 2 (one per head) are needed"),
-        ({"kv_heads": 3}, "kv_heads is 3: a divisor of heads (2) is allowed"),
-        ({"min_mass": 1 << 32}, "min_mass of head 0 is 4294967296: 0 to 4294967295 is allowed"),
-        ({"min_active": -1}, "min_active of head 0 is -1: 0 to 65536 is allowed"),
-        ({"sink": [0, 1 << 24]}, "sink of head 1 is 16777216: 0 to 16777215 is allowed"),
-        ({"sink": -1}, "sink of head 0 is -1: 0 to 16777215 is allowed"),
-        ({"gain": [[1.0] * 15] * 2}, "gain of head 0 has 15 entries: 16 are needed"),
-        ({"score_scale": float("nan")}, "kappa is nan: a finite number from 0 to 127 is needed"),
-        ({"alpha": -1.0, "normaliser": Normaliser.LENGTH}, "alpha is -1.0: 0 or a number from 2**-100 to 2**100 is"),
-    ],
-)
-def test_settings_are_checked(change, message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011
-        LayerSettings.create(2, 16, **change)
-    assert str(error.value).startswith(message)
-
-
-def test_theta_takes_its_whole_range():
-    limit = 1 << (formats.score_bits(16) - 1)
-    assert LayerSettings.create(2, 16, theta=[-limit, limit - 1]).theta == (-limit, limit - 1)
 
 
 @pytest.mark.parametrize(
