@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .pll import Pll
 
-__all__ = ["BoardTop"]
+__all__ = ["BoardTop", "HeldReset"]
 
 QUIET_SECONDS = 20e-6
 """iCE40's block RAMs cannot be read in the first 15 us or so after configuration; other chips do not mind."""

@@ -6,7 +6,7 @@ from reluctant.golden.errors import UserError
 
 from .board import Board
 
-__all__ = ["Pin", "constraints", "input_mhz", "pins"]
+__all__ = ["SUFFIX", "Pin", "constraints", "input_mhz", "pins"]
 
 SUFFIX = {"ice40": ".pcf", "ecp5": ".lpf", "gowin": ".cst"}
 

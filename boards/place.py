@@ -13,7 +13,7 @@ from .placement import Placement, overfull, parse_report
 from .processes import Processes
 from .toolchain import Tool
 
-__all__ = ["PlaceOptions", "PlacementError", "place", "place_command", "placed_file"]
+__all__ = ["PlaceOptions", "PlacementError", "last_error", "place", "place_command", "placed_file"]
 
 _OUTPUT = {"ice40": ("--asc", "asc"), "ecp5": ("--textcfg", "config"), "gowin": ("--write", "json")}
 TICK_SECONDS = 0.2

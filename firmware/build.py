@@ -25,7 +25,17 @@ from reluctant.hdl.system_config import SystemConfig
 from .elf import section_sizes
 from .stack import StackError, stack_bound
 
-__all__ = ["Firmware", "FirmwareError", "build", "cache_folder", "write_headers", "write_sources"]
+__all__ = [
+    "FOLDER",
+    "OPTIONS",
+    "STACK_BYTES",
+    "Firmware",
+    "FirmwareError",
+    "build",
+    "cache_folder",
+    "write_headers",
+    "write_sources",
+]
 
 FOLDER = Path(__file__).parent
 STACK_BYTES = 320

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["AxiLiteSignature", "AxiLiteSlave", "RegisterBus"]
+__all__ = ["WORD_SHIFT", "AxiLiteSignature", "AxiLiteSlave", "RegisterBus"]
 
 OKAY, SLVERR = 0b00, 0b10
 WORD_SHIFT = 2

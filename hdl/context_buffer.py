@@ -14,7 +14,7 @@ from . import layouts
 from .config import UnitConfig
 from .memory import Ram
 
-__all__ = ["ContextBuffer", "ContextReadout", "context_head"]
+__all__ = ["ContextBuffer", "ContextReadout", "address_bits", "context_head"]
 
 _MAGNITUDE_BITS = bits_for(formats.CONTEXT_BITS - 1)
 _BYTE = 8

@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from .core_bus import SlaveBus, by_fours
 from .memory import Ram
 
-__all__ = ["CoreMemory", "MemoryPort"]
+__all__ = ["WORD_BYTES", "CoreMemory", "MemoryPort"]
 
 WORD_BYTES = 4
 

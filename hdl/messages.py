@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from reluctant.golden.policies import Policy
 
-__all__ = ["MESSAGE_WORDS", "STEP_LIMIT", "Operation", "Status", "c_header"]
+__all__ = ["MESSAGE_WORDS", "SLOTS_LIMIT", "STEP_LIMIT", "Operation", "Status", "c_header"]
 
 MESSAGE_WORDS = 32
 """Words of the longest message."""

@@ -11,7 +11,7 @@ from .config import UnitConfig
 from .messages import MESSAGE_WORDS
 from .system_config import SystemConfig
 
-__all__ = ["Field", "Register", "RegisterMap", "parameters", "scheduler_map", "system_map"]
+__all__ = ["SOURCE", "Field", "Register", "RegisterMap", "parameters", "scheduler_map", "system_map"]
 
 SOURCE = Path(__file__).with_name("registers.rdl")
 SYSTEM_SOURCE = Path(__file__).with_name("system_registers.rdl")

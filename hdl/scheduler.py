@@ -18,7 +18,7 @@ from .system_config import SystemConfig
 from .unit_bridge import UnitBridge
 from .watchdog import Watchdog
 
-__all__ = ["Scheduler", "gate_control"]
+__all__ = ["COLD", "HOST", "TRAP", "WATCHDOG", "Scheduler", "gate_control"]
 
 COLD, HOST, WATCHDOG, TRAP = range(4)
 """Why the core started."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reluctant.boards.results import answer_bytes
 from reluctant.boards.settings import HeadSettings
 from reluctant.golden.formats import Metric, Normaliser
 from reluctant.golden.settings import LayerSettings
@@ -57,12 +56,6 @@ class Job:
         control = ("append", "attend", "evict", "emit_context", "normaliser", "metric", "profile", "silent")
         single = {f"JOB_{name.upper()}": {"value": int(getattr(self, name))} for name in words}
         return {**single, "JOB_CONTROL": {name: int(getattr(self, name)) for name in control}}
-
-    def output_bytes(self, lanes: int) -> int:
-        """Bytes of each head's part of the answer's packet; 0 for a job that only appends."""
-        if not self.attend:
-            return 0
-        return answer_bytes(lanes, self.head_dim, contexts=self.sends_context, outputs=self.sends_output)
 
     @property
     def sends_context(self) -> bool:

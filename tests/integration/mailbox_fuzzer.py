@@ -18,7 +18,6 @@ __all__ = ["Fuzzer"]
 
 LIMIT = 60_000
 """Cycles in which the system must go on."""
-KV_BYTES, Q_BYTES = 2 * KV_HEADS * HEAD_DIM, HEADS * HEAD_DIM
 ODD = (0, 1, 2, 3, 7, 8, 15, 16, 17, 64, 65, 255, 256, 1024, 1025, 0x8000, 0xFFFF, 0x1_0000, 1 << 31, (1 << 32) - 1)
 OPERATIONS = {
     Operation.STEP: 60,

@@ -20,7 +20,19 @@ from reluctant.sim.build import compile_bench
 from reluctant.sim.clocks import Clocks
 from reluctant.sim.transport import SimulatedTransport
 
-__all__ = ["CONFIG", "SETTINGS", "check_answer", "check_run", "firmware", "open_system", "rows", "twin"]
+__all__ = [
+    "CONFIG",
+    "HEADS",
+    "HEAD_DIM",
+    "KV_HEADS",
+    "SETTINGS",
+    "check_answer",
+    "check_run",
+    "firmware",
+    "open_system",
+    "rows",
+    "twin",
+]
 
 CONFIG = SystemConfig(
     unit=UnitConfig(

@@ -60,9 +60,6 @@ class Program:
     def csrw(self, csr, rs):
         self._emit(csr << 20 | rs << 15 | 1 << 12 | 0x73)
 
-    def csrr(self, rd, csr):
-        self._emit(csr << 20 | 2 << 12 | rd << 7 | 0x73)
-
     def wfi(self):
         self._emit(0x10500073)
 

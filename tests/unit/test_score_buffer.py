@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, config, heads, *, gap=0.0, pause=0.0, seed=0):
         self.config, self.heads, self.gap, self.pause, self.seed = config, heads, gap, pause, seed
         self.dut = ScoreBuffer(config)
-        self.credits, self.released, self.ready, self.meets = 2, 0, [], 0
+        self.credits, self.released, self.ready = 2, 0, []
         self.done = False
 
     async def push(self, ctx):
